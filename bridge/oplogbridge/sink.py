@@ -1,0 +1,100 @@
+"""What a sink is: the contract, mostly prose. The executable half is `oplogbridge.testing.SinkContract`.
+
+A sink delivers batches to one destination. The pipeline owns policy (batching, retry, backoff, dead letters); a sink
+owns its protocol: it connects, fences, writes atomically and says which error means what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from oplogbridge.values import Batch, Position
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """For whom a sink works. `owner` is unique to one writer: it names what the sink keeps at the destination."""
+
+    owner: str  # "{name}.{pipeline}", "{name}.{pipeline}.dead-letters", "{name}.{pipeline}.replay.{replay}"
+    pipeline: str  # for destination templates
+    source: str  # the source's name, for destination templates
+    source_id: str  # what a position names: the source's `id`, by default its URL
+
+
+@dataclass(frozen=True, slots=True)
+class SinkTraits:
+    """What a sink promises; the contract suite checks each one."""
+
+    guarantee: Literal["exactly_once", "at_least_once"]
+    holds_position: bool  # the destination itself proves an offset
+    goes_back: bool  # `move` accepts an offset below the position
+    events_max: int  # in one write
+    bytes_max: int  # of payload in one write; a single larger event is still written or rejected
+
+
+class Sink(Protocol):
+    """Used by one task at a time: open, then any number of the others, then close; then perhaps open again.
+
+    Every method may be cancelled at any await; only `close` may be called after that. Every method raises
+    `Unavailable`, `Misconfigured` or `Fenced` as their names say, within a deadline of its own: none hangs.
+    """
+
+    @property
+    def destination(self) -> str:
+        """Names the destination in positions and stored offsets, from the configuration alone: no password, no host."""
+
+    async def open(self) -> Position | None:
+        """Fence whoever had the destination before, or make their next write conflict; only then read the position.
+
+        The sink mints its own token: the last opener wins, whatever any state store has forgotten. None means that
+        the destination has no position for this owner.
+
+        Raises:
+            Misconfigured: Also when a position must be there but cannot be read, or the destination holds what this
+                pipeline cannot have written.
+        """
+
+    async def write(self, batch: Batch) -> Position | None:
+        """Return when the batch is durable and the position is `batch.next_offset`: all of it or nothing.
+
+        A sink without a position returns None.
+
+        Raises:
+            Unavailable: Some or all of it may be durable, and `batch.from_offset` may not be the position. The
+                pipeline closes the sink, opens it again and goes on from the position it finds.
+            Rejected: Everything before the event is durable and the position is the event's sequence.
+            Fenced: A newer opener owns the destination.
+        """
+
+    async def move(self, offset: int) -> Position | None:
+        """Set the position without delivering: a resolved start, or an operator's `offsets set`.
+
+        Raises:
+            Misconfigured: The destination cannot go back, or can hold no position; the message says why.
+        """
+
+    async def position(self) -> Position | None:
+        """Read the position again, for the heartbeat. Cheap, and changes nothing."""
+
+    async def close(self) -> None:
+        """Release everything, within a few seconds, whatever state the sink is in. Never raises. May come twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlugin:
+    """What an entry point of the group `oplogbridge.sinks` names.
+
+    `settings` is a frozen pydantic model with `extra="forbid"`: the keys under `sink:` except `kind`.
+    `permissions` lists the rights that the destination must grant, one line each, for `check --connect`.
+    """
+
+    kind: str
+    summary: str  # one line for `oplog-bridge sinks`
+    settings: type[BaseModel]
+    traits: Callable[[Any], SinkTraits]
+    build: Callable[[Any, SinkContext], Sink]
+    permissions: Callable[[Any, SinkContext], list[str]]

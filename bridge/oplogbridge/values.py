@@ -1,0 +1,108 @@
+"""The values that travel along the line. They hold no behaviour that waits, reads a clock or logs.
+
+    source --Page--> codec --Batch--> sink --Position--> state store
+
+A *sequence* is an entry's number, 0 < n < 2^63. An *offset* is the next sequence to read (last finished + 1), so it may
+be 2^63. Both are Python ints in memory and decimal text everywhere outside: a double cannot hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+SEQUENCE_MAX = 2**63 - 1
+OFFSET_MAX = 2**63
+OFFSET_EARLIEST = 0  # not 1: a source that shows a sequence 0 breaks its own rule, and asking from 0 makes that visible
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One oplog record as received. `object` and `events` are the bytes of the page, untouched."""
+
+    sequence: int
+    operation: str
+    object: msgspec.Raw
+    object_type: str
+    object_id: str
+    updated_at: str | None  # as received when it is a string; nothing says that it is a time
+    events: msgspec.Raw | msgspec.UnsetType
+    unknown: dict[str, msgspec.Raw] | None  # fields the vendor may add; None nearly always
+    raw: msgspec.Raw | None  # the whole entry, when a pipeline asked for it (format `raw`)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An entry that has a sequence but cannot become an event. It is dead-lettered or stops the pipeline."""
+
+    sequence: int
+    raw: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of the source, checked: strictly ascending, nothing below `from_offset`.
+
+    `next_offset` is where to ask next; it lies beyond the last entry, or beyond `from_offset` on an empty page with
+    more to come. `more` is False only when the source said so, or when it showed an empty page.
+    """
+
+    from_offset: int
+    next_offset: int
+    entries: Sequence[Entry]
+    malformed: Sequence[Malformed]  # ascending, and never a sequence that `entries` holds
+    more: bool
+    datamodel_hash: str | None
+    bytes_received: int
+    dropped: int = 0  # entries below `from_offset`, which the source should not have sent
+    reordered: bool = False  # the source's order was not ascending
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """What a sink publishes. The payload is encoded once, before the sink, and sinks send it untouched."""
+
+    sequence: int
+    id: str  # the sequence in plain decimal: same entry, same id, after any restart
+    key: bytes  # what orders and partitions
+    type: str  # "oplog.user.update"
+    time: str | None  # RFC 3339, when the entry has one
+    payload: bytes
+    headers: tuple[tuple[str, bytes], ...]  # Oplog-Source, Oplog-Sequence, content-type
+    object_type: str  # for destination templates
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events for one atomic write. `events` is never empty and ascends.
+
+    `from_offset` is the position that the sink must have for the write to be right; `next_offset` is the position that
+    it has afterwards (beyond the last event, since filtered entries may follow).
+    """
+
+    events: Sequence[Event]
+    from_offset: int
+    next_offset: int
+
+    def before(self, index: int) -> Batch | None:
+        """The part before event `index`, for a sink that must deliver it before it raises `Rejected`; None if empty."""
+        if index == 0:
+            return None
+        return Batch(self.events[:index], self.from_offset, self.events[index].sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The offset that a destination itself proves, and for whom it keeps it.
+
+    `proof` is the sink's own business: text that is compared for equality where the offset alone does not tell an
+    expired tail from a lost one (the last stream sequence on JetStream). `source` and `destination` are what the
+    record at the destination names; they differ from the configuration's when somebody else's record was found.
+    """
+
+    offset: int
+    source: str
+    destination: str
+    proof: str = ""

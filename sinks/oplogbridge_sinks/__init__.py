@@ -1,0 +1,1 @@
+"""Sinks, one file each. Importing one never imports another's client."""
