@@ -1,0 +1,229 @@
+"""The vendor's HTTP interface: routes, credentials, the oplog, and the faults on the way."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import hmac
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from oplogbridge.clock import Clock
+from oplogbridge.emulator import answers
+from oplogbridge.emulator.faults import Fault, FaultQueue
+from oplogbridge.emulator.log import Log
+from oplogbridge.emulator.misread import read_wrongly
+from oplogbridge.emulator.page import BadParameter, PreparedPages, Query, parse_query, read_answer, render
+from oplogbridge.emulator.ratelimit import TokenBucket
+from oplogbridge.emulator.requests import Request, RequestLog
+from oplogbridge.emulator.switches import Switches
+
+GZIP_BYTES_MIN = 1024
+
+
+@dataclass(slots=True)
+class Backend:
+    """Everything that the emulated deployment consists of."""
+
+    deployment: str
+    username: str
+    password: str | None  # with no tokens either: every request is let in
+    tokens: Sequence[str]
+    log: Log
+    faults: FaultQueue
+    requests: RequestLog
+    clock: Clock
+    bucket: TokenBucket | None
+    datamodel_hash: str
+    switches: Switches
+    prepared: PreparedPages = field(default_factory=PreparedPages)
+    last_query: Query | None = None  # what was answered last, for the fault `duplicate_page`
+
+
+def routes(backend: Backend) -> list[web.RouteDef]:
+    async def oplog(request: web.Request) -> web.StreamResponse:
+        return await _recorded(backend, request, _oplog)
+
+    async def nowhere(request: web.Request) -> web.StreamResponse:
+        return await _recorded(backend, request, _nowhere)
+
+    return [
+        web.get("/api/v4/{deployment}/oplog.json", oplog, allow_head=False),
+        web.get("/api/v4/{deployment}/oplog", oplog, allow_head=False),
+        web.route("*", "/{path:.*}", nowhere),
+    ]
+
+
+async def _recorded(
+    backend: Backend,
+    request: web.Request,
+    handle: Callable[[Backend, web.Request, Request], Awaitable[web.StreamResponse]],
+) -> web.StreamResponse:
+    record = Request(
+        number=backend.requests.total + 1,
+        monotonic=backend.clock.monotonic(),
+        unix=backend.clock.unix(),
+        method=request.method,
+        path=request.path,
+        query=request.query_string,
+        start=request.query.get("start"),
+        limit=request.query.get("limit"),
+    )
+    backend.requests.record(record)
+    response = await handle(backend, request, record)
+    if "reset" not in record.faults:
+        record.status = response.status
+    return response
+
+
+async def _nowhere(backend: Backend, request: web.Request, record: Request) -> web.Response:
+    return answers.error("ROUTE_ERROR", f"No route matches {request.method} {request.path}")
+
+
+async def _oplog(backend: Backend, request: web.Request, record: Request) -> web.StreamResponse:
+    faults = backend.faults
+    if (slow := faults.first("before")) is not None:
+        record.faults.append(slow.kind)
+        await _wait(backend, slow)
+    if (other := faults.first("instead")) is not None:
+        record.faults.append(other.kind)
+        return _instead(request, other)
+    if (refusal := _refusal(backend, request)) is not None:
+        return refusal
+    try:
+        body = _page(backend, request, record)
+    except BadParameter as error:
+        return answers.error("INVALID_API_REQUEST", str(error))
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    if body[:2] == b"\x1f\x8b":
+        headers["Content-Encoding"] = "gzip"
+    if (broken := faults.first("after")) is not None:
+        record.faults.append(broken.kind)
+        return await _broken(backend, request, broken, body, headers)
+    return web.Response(body=body, headers=headers)
+
+
+def _refusal(backend: Backend, request: web.Request) -> web.Response | None:
+    if not _let_in(backend, request.headers.get("Authorization", "")):
+        return answers.access_denied()
+    if request.match_info["deployment"] != backend.deployment:
+        return answers.error("ACCOUNT_NOT_FOUND", f"No account found with ID: '{request.match_info['deployment']}'")
+    if backend.bucket is not None and not backend.bucket.take(backend.clock.monotonic()):
+        refusal = answers.usual(429)
+        if backend.switches.retry_after:
+            refusal.headers["Retry-After"] = str(backend.bucket.retry_after_seconds())
+        return refusal
+    return None
+
+
+def _let_in(backend: Backend, authorization: str) -> bool:
+    if backend.password is None and not backend.tokens:
+        return True
+    scheme, _, credentials = authorization.partition(" ")
+    match scheme.lower():
+        case "basic" if backend.password is not None:
+            try:
+                given = base64.b64decode(credentials, validate=True)
+            except binascii.Error:
+                return False
+            return hmac.compare_digest(given, f"{backend.username}:{backend.password}".encode())
+        case "bearer":
+            return credentials.startswith("O:") and _is_token(backend, credentials)
+        case "token":
+            return _is_token(backend, credentials)
+    return False
+
+
+def _is_token(backend: Backend, text: str) -> bool:
+    given = text.removeprefix("O:").encode()
+    return any(hmac.compare_digest(given, token.removeprefix("O:").encode()) for token in backend.tokens)
+
+
+def _page(backend: Backend, request: web.Request, record: Request) -> bytes:
+    """The page's bytes, compressed when asked for. Only a page without faults is prepared, and only once."""
+    switches = backend.switches
+    query = parse_query(request.query, switches)
+    zipped = switches.gzip and "gzip" in request.headers.get("Accept-Encoding", "").lower()
+    wrong = backend.faults.all("page")
+    if wrong:
+        record.faults.extend(ordered.fault.kind for ordered in wrong)
+        answer, query, switches = read_wrongly(backend.log, query, switches, wrong, backend.last_query)
+        full = False
+    else:
+        key = (query, zipped)
+        prepared = backend.prepared.get(key, valid_for=(backend.log.version, switches, backend.datamodel_hash))
+        if prepared is not None:
+            backend.last_query = query
+            record.entries = query.limit
+            return prepared
+        answer = read_answer(backend.log, query, switches)
+        full = len(answer.rows) == query.limit and answer.more
+    backend.last_query = query
+    record.entries = len(answer.rows)
+    body = render(answer, query, switches, backend.datamodel_hash)
+    if zipped and len(body) >= GZIP_BYTES_MIN:
+        body = gzip.compress(body, compresslevel=1, mtime=0)
+    if full:
+        backend.prepared.keep(key, body)
+    return body
+
+
+async def _wait(backend: Backend, fault: Fault) -> None:
+    if fault.seconds is None:
+        await backend.faults.held()
+    else:
+        await backend.clock.sleep(fault.seconds)
+
+
+def _instead(request: web.Request, fault: Fault) -> web.StreamResponse:
+    match fault.kind:
+        case "reset":
+            _reset(request)
+            return web.Response()  # nobody is there to read it
+        case "html":
+            return answers.html(fault.status or 200, "Down for maintenance")
+        case "body":
+            body = (fault.body or "").encode()
+            return web.Response(status=fault.status or 200, body=body, headers={"Content-Type": fault.content_type})
+    assert fault.status is not None
+    response = answers.usual(fault.status)
+    if fault.body is not None:
+        response.body = fault.body.encode()
+    if fault.retry_after_seconds is not None:
+        response.headers["Retry-After"] = f"{fault.retry_after_seconds:g}"
+    if 300 <= fault.status < 400:
+        response.headers["Location"] = fault.location or str(request.url.with_path("/moved"))
+    return response
+
+
+async def _broken(
+    backend: Backend, request: web.Request, fault: Fault, body: bytes, headers: dict[str, str]
+) -> web.StreamResponse:
+    part = len(body) // 2 if fault.bytes is None else min(fault.bytes, len(body))
+    if fault.kind == "truncated":
+        return web.Response(body=body[:part], headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[:part])
+    if fault.kind == "stall":
+        await _wait(backend, fault)
+        await response.write(body[part:])
+        await response.write_eof()
+    elif request.transport is not None:
+        request.transport.close()
+    return response
+
+
+def _reset(request: web.Request) -> None:
+    transport = request.transport
+    if transport is None:
+        return
+    connection: socket.socket = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST, not FIN
+    transport.abort()
