@@ -66,7 +66,8 @@ class Sink(Protocol):
         Raises:
             Unavailable: Some or all of it may be durable, and `batch.from_offset` may not be the position. The
                 pipeline closes the sink, opens it again and goes on from the position it finds.
-            Rejected: Everything before the event is durable and the position is the event's sequence.
+            Rejected: Everything before the event is durable and the position is the event's sequence (or unchanged,
+                when nothing came before it).
             Fenced: A newer opener owns the destination.
         """
 

@@ -28,6 +28,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     object_id: str
     updated_at: str | None  # as received when it is a string; nothing says that it is a time
     events: msgspec.Raw | msgspec.UnsetType
+    app_id: msgspec.Raw | msgspec.UnsetType  # the vendor's client types it, its pages do not: kept, never read
     unknown: dict[str, msgspec.Raw] | None  # fields the vendor may add; None nearly always
     raw: msgspec.Raw | None  # the whole entry, when a pipeline asked for it (format `raw`)
 

@@ -1,0 +1,59 @@
+"""NATS-like subjects `{source}.{type}.{operation}`, their safe tokens, and filters over them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_UNSAFE = re.compile(r"[%.*>/\s\x00-\x1f\x7f]")
+
+
+def token(value: str) -> str:
+    """A value as one token of a subject: what would end or widen a token is percent-encoded."""
+    return _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), value)
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a NATS pattern (`*` one token, a last `>` one or more) covers a subject."""
+    wanted, present = pattern.split("."), subject.split(".")
+    for index, part in enumerate(wanted):
+        if part == ">" and index == len(wanted) - 1:
+            return len(present) > index
+        if index >= len(present) or part not in ("*", present[index]):
+            return False
+    return len(wanted) == len(present)
+
+
+@dataclass(slots=True)
+class Filter:
+    """Which entries of a source a pipeline delivers. Empty means all; the three conditions are ANDed."""
+
+    source: str
+    types: frozenset[str] = frozenset()
+    operations: frozenset[str] = frozenset()
+    subjects: Sequence[str] = ()
+    _known: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    KNOWN_MAX = 10_000  # pairs of type and operation; a data model has hundreds, so this only bounds abuse
+
+    @property
+    def passes_all(self) -> bool:
+        return not (self.types or self.operations or self.subjects)
+
+    def accepts(self, object_type: str, operation: str) -> bool:
+        pair = (object_type, operation)
+        known = self._known.get(pair)
+        if known is None:
+            if len(self._known) >= self.KNOWN_MAX:
+                self._known.clear()
+            known = self._known[pair] = self._decide(object_type, operation)
+        return known
+
+    def _decide(self, object_type: str, operation: str) -> bool:
+        if self.types and object_type not in self.types:
+            return False
+        if self.operations and operation not in self.operations:
+            return False
+        subject = f"{token(self.source)}.{token(object_type)}.{token(operation)}"
+        return not self.subjects or any(matches(pattern, subject) for pattern in self.subjects)

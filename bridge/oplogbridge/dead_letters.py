@@ -1,0 +1,72 @@
+"""Where events go that a destination will never take: a sink of their own, each kept once and durably."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from oplogbridge.codec.dead_letters import dead_letter_event
+from oplogbridge.errors import Misconfigured, Rejected
+from oplogbridge.lease import Lease
+from oplogbridge.sink import Sink
+from oplogbridge.values import Batch, Position
+
+_log = structlog.get_logger()
+
+
+class DeadLetters:
+    """The dead letters of one pipeline in one opening. The sink is opened at the first letter, so a broken dead-letter
+    destination holds back nobody who has no letters."""
+
+    def __init__(
+        self, make_sink: Callable[[], Sink], *, pipeline: str, source: str, source_id: str, lease: Lease
+    ) -> None:
+        self._make_sink = make_sink
+        self._pipeline = pipeline
+        self._source = source
+        self._source_id = source_id
+        self._lease = lease
+        self._sink: Sink | None = None
+        self._position: Position | None = None
+
+    async def keep(self, sequence: int, *, key: bytes | None, rejected: bytes, reason: str) -> bool:
+        """Return when the letter is durable; False when it was there already.
+
+        The letters' own position decides: a crash between this and the pipeline's save does not double a letter.
+        """
+        sink = self._sink or await self._open(sequence)
+        if self._position is not None and self._position.offset > sequence:
+            return False
+        letter = dead_letter_event(
+            source=self._source, pipeline=self._pipeline, sequence=sequence, key=key, rejected=rejected, reason=reason
+        )
+        batch = Batch([letter], sequence if self._position is None else self._position.offset, sequence + 1)
+        self._lease.check()
+        try:
+            self._position = await sink.write(batch)
+        except Rejected as error:
+            raise Misconfigured(
+                f"sequence {sequence} is refused by its destination ({reason}) and by the dead letters' "
+                f"({error.reason}): choose another `dead_letter` sink"
+            ) from error
+        _log.warning("dead letter", pipeline=self._pipeline, sequence=sequence, reason=reason)
+        return True
+
+    async def close(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            await sink.close()
+
+    async def _open(self, sequence: int) -> Sink:
+        self._sink = sink = self._make_sink()
+        position = await sink.open()
+        if position is None:
+            position = await sink.move(sequence)
+        elif (position.source, position.destination) != (self._source_id, sink.destination):
+            raise Misconfigured(
+                f"the dead letters at {sink.destination} belong to source {position.source!r}: "
+                "choose another `dead_letter` destination"
+            )
+        self._position = position
+        return sink

@@ -1,0 +1,200 @@
+"""One poll over HTTP: a request, its bytes, and what an error asks for. Knows nothing of turns or of the pace.
+
+`OplogClient.poll` sends exactly one request, ever: aiohttp on its own would repeat a GET whose reused connection was
+reset, and follow redirects; either breaks "at most one poll a second" (tests/integration/test_source_client.py).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.source.decode import PageDecoder, PageUnreadable
+from oplogbridge.values import OFFSET_EARLIEST, Page
+
+RATE_LIMITED_SECONDS_MIN = 1.0  # vendor: "wait at least 1 second" after a 429
+ERROR_BODY_BYTES_MAX = 4096
+TRY_LATER = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What goes into `Authorization`. Never shown: not in a repr, a log or an error."""
+
+    header: str
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+    @classmethod
+    def basic(cls, username: str, password: str) -> Credentials:
+        return cls("Basic " + b64encode(f"{username}:{password}".encode()).decode())
+
+    @classmethod
+    def bearer(cls, token: str) -> Credentials:
+        return cls("Bearer " + (token if token.startswith("O:") else f"O:{token}"))
+
+    @classmethod
+    def token(cls, token: str) -> Credentials:
+        return cls(f"Token {token}")
+
+
+class LimitTooLarge(Exception):
+    """The source, or our own bound on a body, wants fewer entries a page. `lasting`: the source said so."""
+
+    def __init__(self, message: str, *, lasting: bool) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
+class OplogClient:
+    """The v4 oplog of one deployment. v1 will be a second class with the same three methods."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        url: str,
+        credentials: Credentials | None,
+        decoder: PageDecoder,
+        page_limit: int,
+        page_bytes_max: int,
+        request_timeout_seconds: float,
+    ) -> None:
+        self._name = name
+        self._url = f"{url.rstrip('/')}/oplog.json"
+        self._headers = {"Accept": "application/json"}
+        if credentials is not None:
+            self._headers["Authorization"] = credentials.header
+        self._decoder = decoder
+        self._page_limit = page_limit
+        self._page_bytes_max = page_bytes_max
+        self._timeout = aiohttp.ClientTimeout(total=request_timeout_seconds)
+        self._limit = page_limit  # halved when a page is too large, down to 1
+        self._limit_max = page_limit
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def poll(self, offset: int) -> Page:
+        """Send one request and return the page that begins at `offset`.
+
+        Raises:
+            Unavailable: Try again; a halved limit is among the reasons.
+            Misconfigured: Any answer that trying again will not change.
+        """
+        page = await self._get({"start": str(offset), "limit": str(self._limit), "sequence_ids": "true"}, offset)
+        self._limit = min(self._limit * 2, self._limit_max)
+        return page
+
+    async def poll_tail(self) -> Page:
+        """The newest entries, in ascending order whatever the source's order is."""
+        return await self._get({"tail": "true", "sequence_ids": "true"}, OFFSET_EARLIEST)
+
+    async def _get(self, params: dict[str, str], offset: int) -> Page:
+        try:
+            try:
+                body = await self._body(params)
+            except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                detail = str(error) or type(error).__name__
+                raise Unavailable(f"source {self._name}: the poll failed ({detail})") from error
+            return self._decoder.decode(body, offset)
+        except PageUnreadable as error:
+            raise Unavailable(f"source {self._name}: {error}") from error
+        except LimitTooLarge as error:
+            raise self._halved(error) from error
+
+    async def _body(self, params: dict[str, str]) -> bytes:
+        session = self._session or self._open()
+        async with session.get(self._url, params=params, headers=self._headers, allow_redirects=False) as response:
+            if response.status != 200:
+                shown = await response.content.read(ERROR_BODY_BYTES_MAX)
+                raise _error_of(self._name, response, shown.decode(errors="replace"))
+            # Read in pieces, so that a body of any size stops at the bound (a gzip bomb too: these are the
+            # unpacked bytes).
+            pieces: list[bytes] = []
+            received = 0
+            async for piece in response.content.iter_any():
+                pieces.append(piece)
+                received += len(piece)
+                if received > self._page_bytes_max:
+                    response.close()
+                    raise LimitTooLarge(f"a page is larger than page_bytes_max ({self._page_bytes_max})", lasting=False)
+            return b"".join(pieces)
+
+    def _open(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            timeout=self._timeout,
+            connector=aiohttp.TCPConnector(limit=1),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+        session._retry_connection = False  # there is no public switch; a test sees one request per poll
+        self._session = session
+        return session
+
+    def _halved(self, error: LimitTooLarge) -> Unavailable | Misconfigured:
+        if self._limit == 1:
+            return Misconfigured(
+                f"source {self._name}: {error} with a single entry: raise `page_bytes_max`, or ask the vendor"
+            )
+        self._limit //= 2
+        if error.lasting:
+            self._limit_max = self._limit
+        return Unavailable(f"source {self._name}: {error}; asking for {self._limit} entries a page")
+
+
+def _error_of(name: str, response: aiohttp.ClientResponse, body: str) -> Unavailable | Misconfigured | LimitTooLarge:
+    """What an answer other than 200 asks for."""
+    status = response.status
+    said = f"source {name}: HTTP {status}{_summary(body)}"
+    if status >= 500 or status in TRY_LATER:
+        wait = retry_after_seconds(response.headers.get("Retry-After"))
+        if status == 429:
+            wait = max(wait or 0.0, RATE_LIMITED_SECONDS_MIN)
+        return Unavailable(said, retry_after_seconds=wait)
+    if status in (400, 413, 422) and re.search(r"\blimit\b", body, re.IGNORECASE):
+        return LimitTooLarge(said, lasting=True)
+    if status == 401:
+        return Misconfigured(f"{said}: check `auth` of the source")
+    if 300 <= status < 400:
+        target = urlsplit(response.headers.get("Location", ""))
+        return Misconfigured(
+            f"{said}: it redirects to {target.netloc or 'another path'}; redirects are not followed, "
+            "set `url` to where the API is"
+        )
+    if status == 404:
+        return Misconfigured(f"{said}: check `url` of the source, it ends in /api/v4/ and the backend deployment's id")
+    return Misconfigured(f"{said}: check the source's settings, or ask the vendor")
+
+
+def _summary(body: str) -> str:
+    """The vendor's `type` or the first words of the body, on one line and bounded."""
+    found = re.search(r'"type"\s*:\s*"([A-Z_]{1,60})"', body)
+    text = found.group(1) if found else " ".join(re.sub(r"<[^>]*>", " ", body).split())[:80]
+    return f" ({text})" if text else ""
+
+
+def retry_after_seconds(header: str | None, *, now: datetime | None = None) -> float | None:
+    """Seconds or an HTTP date, as the header has it; None when it is absent or unreadable."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        then = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    if then.tzinfo is None:
+        return None
+    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())

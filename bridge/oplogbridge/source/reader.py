@@ -1,0 +1,143 @@
+"""One reader per source: it owns the pace, takes turns, shares pages and retries. Everybody else only asks for a page.
+
+It runs as one task while this process holds the source's lease, and polls only when somebody waits for a page: the
+pressure of a full hand-off is what keeps it still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from oplogbridge.backoff import Backoff
+from oplogbridge.clock import Clock
+from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.lease import Lease
+from oplogbridge.source.cache import PageCache
+from oplogbridge.source.settle import settled
+from oplogbridge.source.turns import Turns
+from oplogbridge.status import SourceStatus
+from oplogbridge.values import Page
+
+TAIL = -1  # stands among the offsets wanted for "the newest entries"
+
+_log = structlog.get_logger()
+
+
+class Client(Protocol):
+    async def poll(self, offset: int) -> Page: ...
+
+    async def poll_tail(self) -> Page: ...
+
+
+class Reader:
+    """Answers `page(offset)` from one source, one poll at a time, never two within `poll_interval_seconds`.
+
+    The interval runs from the end of one poll to the start of the next, so that the *arrivals* at the source are that
+    far apart whatever the network does to the requests.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        poll_interval_seconds: float,
+        settle_seconds: float = 0.0,
+        lease: Lease,
+        clock: Clock,
+        jitter: Callable[[], float],
+        status: SourceStatus,
+    ) -> None:
+        self._client = client
+        self._interval_seconds = poll_interval_seconds
+        self._settle_seconds = settle_seconds
+        self._lease = lease
+        self._clock = clock
+        self._status = status
+        self._cache = PageCache()
+        self._turns = Turns()
+        self._wanted: dict[int, list[asyncio.Future[Page]]] = {}
+        self._asked = asyncio.Event()
+        self._backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=jitter)
+        # A new holder waits a whole interval: its predecessor may have polled just now.
+        self._not_before = clock.monotonic() + poll_interval_seconds
+
+    async def page(self, offset: int) -> Page:
+        """The page that begins at `offset`, from the cache or by a poll. Waits out every fault that may pass.
+
+        Raises:
+            Misconfigured: The source refuses in a way that only a person can mend.
+        """
+        found = self._cache.find(offset, self._clock.monotonic())
+        return found if found is not None else await self._ask(offset)
+
+    async def tail(self) -> Page:
+        """The newest entries of the log, ascending."""
+        return await self._ask(TAIL)
+
+    async def run(self) -> None:
+        """Poll for whoever waits, until cancelled. Raises Fenced when the lease is lost."""
+        while True:
+            while not self._wanted:
+                self._asked.clear()
+                await self._asked.wait()
+            await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
+            if self._wanted:  # whoever asked may have gone meanwhile
+                await self._poll(self._turns.next(self._wanted))
+
+    async def _poll(self, offset: int) -> None:
+        self._lease.check()
+        started_at = self._clock.monotonic()
+        wait_seconds = 0.0
+        try:
+            page = await (self._client.poll_tail() if offset == TAIL else self._client.poll(offset))
+        except Unavailable as error:
+            wait_seconds = self._backoff.next_seconds(error.retry_after_seconds)
+            if self._status.failed(str(error)):
+                _log.warning("source unavailable", source=self._status.name, error=str(error), retry_in=wait_seconds)
+        except Misconfigured as error:
+            self._status.failed(str(error))
+            self._answer(offset, error)
+        else:
+            now = self._clock.monotonic()
+            self._backoff.reset()
+            if self._status.polled(page, now - started_at, now):
+                _log.info("source answers again", source=self._status.name)
+            if offset != TAIL:
+                page = settled(page, settle_seconds=self._settle_seconds, unix_now=self._clock.unix())
+            self._answer(offset, page)
+            if offset != TAIL:
+                self._cache.add(page, now)
+                for other in [wanted for wanted in self._wanted if page.from_offset < wanted < page.next_offset]:
+                    shared = self._cache.find(other, now)
+                    if shared is not None:
+                        self._answer(other, shared)
+        finally:
+            self._not_before = self._clock.monotonic() + max(self._interval_seconds, wait_seconds)
+
+    def _answer(self, offset: int, answer: Page | Misconfigured) -> None:
+        for waiting in self._wanted.pop(offset, ()):
+            if waiting.done():
+                continue
+            if isinstance(answer, Page):
+                waiting.set_result(answer)
+            else:
+                # Each waiter gets an exception of its own: one shared instance would collect all their tracebacks.
+                waiting.set_exception(Misconfigured(str(answer)))
+
+    async def _ask(self, offset: int) -> Page:
+        waiting: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
+        self._wanted.setdefault(offset, []).append(waiting)
+        self._asked.set()
+        try:
+            return await waiting
+        finally:
+            if not waiting.done() or waiting.cancelled():
+                others = self._wanted.get(offset, [])
+                if waiting in others:
+                    others.remove(waiting)
+                if not others:
+                    self._wanted.pop(offset, None)

@@ -1,0 +1,92 @@
+"""What a running bridge knows of itself, for the admin page, the metrics and the log. Plain numbers, updated per page.
+
+Every status is written by one task and read by the admin server in the same loop, so nothing here is locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from oplogbridge.values import Page
+
+PipelineState = Literal["waiting", "opening", "running", "retrying", "stopped", "finished"]
+
+
+def _ignore(_: float) -> None: ...
+
+
+@dataclass(slots=True)
+class SourceStatus:
+    name: str
+    lease_held: bool = False
+    epoch: int = 0
+    polls: int = 0
+    poll_failures: int = 0
+    entries_read: int = 0
+    entries_dropped: int = 0  # below the offset; the source should not have sent them
+    pages_reordered: int = 0
+    bytes_received: int = 0
+    last_good_poll_at: float | None = None  # monotonic seconds
+    last_empty_poll_at: float | None = None
+    error: str | None = None
+    observe_poll_seconds: Callable[[float], None] = _ignore
+
+    def polled(self, page: Page, seconds: float, now: float) -> bool:
+        """Count a good poll; True when it ends a failure."""
+        recovered, self.error = self.error is not None, None
+        self.polls += 1
+        self.entries_read += len(page.entries) + len(page.malformed)
+        self.entries_dropped += page.dropped
+        self.pages_reordered += page.reordered
+        self.bytes_received += page.bytes_received
+        self.last_good_poll_at = now
+        if not page.entries:
+            self.last_empty_poll_at = now
+        self.observe_poll_seconds(seconds)
+        return recovered
+
+    def failed(self, error: str) -> bool:
+        """Count a failed poll; True when it is news."""
+        news, self.error = self.error != error, error
+        self.polls += 1
+        self.poll_failures += 1
+        return news
+
+
+@dataclass(slots=True)
+class PipelineStatus:
+    name: str
+    source: str
+    sink: str
+    state: PipelineState = "waiting"
+    error: str | None = None  # why it retries or stopped; ends in the next step
+    retry_at: float | None = None  # monotonic seconds
+    offset: int | None = None
+    position: int | None = None
+    caught_up: bool = False
+    entries_waiting: int = 0  # read and not yet durable
+    last_event_time: str | None = None
+    last_event_sequence: int | None = None
+    progress_at: float | None = None  # monotonic seconds: the offset moved, or the source was seen empty
+    events_delivered: int = 0
+    bytes_delivered: int = 0
+    entries_filtered: int = 0
+    events_rejected: int = 0
+    dead_letters: int = 0
+    writes: int = 0
+    retries: int = 0
+    rewinds: int = 0  # the destination lost acknowledged writes
+    observe_write_seconds: Callable[[float], None] = _ignore
+
+
+@dataclass(slots=True)
+class BridgeStatus:
+    """Everything, by name."""
+
+    instance: str = ""
+    started_at_unix: float = 0.0
+    stopping: bool = False
+    sources: dict[str, SourceStatus] = field(default_factory=dict)
+    pipelines: dict[str, PipelineStatus] = field(default_factory=dict)

@@ -1,0 +1,191 @@
+"""Runs sources: queue for the lease, hold it, run the reader and every pipeline of the source, give it up, queue again.
+
+One process polls a source. Sources do not know of each other; neither do pipelines, but for the reader they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from oplogbridge.backoff import Backoff
+from oplogbridge.clock import Clock
+from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
+from oplogbridge.lease import Lease
+from oplogbridge.pipeline import Pipeline, PipelineSpec
+from oplogbridge.source.reader import Client, Reader
+from oplogbridge.state import Holder, StateStore
+from oplogbridge.status import PipelineStatus, SourceStatus
+
+_log = structlog.get_logger()
+
+
+class ClosableClient(Client, Protocol):
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What the configuration makes of one source and the pipelines that read it."""
+
+    name: str
+    source_id: str
+    poll_interval_seconds: float
+    settle_seconds: float
+    make_client: Callable[[], ClosableClient]
+    pipelines: Sequence[PipelineSpec]
+
+
+class SourceRunner:
+    """The life of one source in this process."""
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        *,
+        store: StateStore,
+        holder: Holder,
+        lease_ttl_seconds: float,
+        clock: Clock,
+        jitter: Callable[[], float],
+        status: SourceStatus,
+        pipeline_status: dict[str, PipelineStatus],
+        until_caught_up: bool = False,
+    ) -> None:
+        self._spec = spec
+        self._store = store
+        self._holder = holder
+        self._lease_ttl_seconds = lease_ttl_seconds
+        self._clock = clock
+        self._jitter = jitter
+        self._status = status
+        self._pipeline_status = pipeline_status
+        self._until_caught_up = until_caught_up
+        # Asking four times per TTL: a waiting instance takes over within the TTL after the lease ran out.
+        self._queue_seconds = lease_ttl_seconds / 4
+        # Two configurations that fence each other at one destination must not do it in a tight loop.
+        self._fenced_backoff = Backoff(first_seconds=1.0, max_seconds=60.0, jitter=jitter)
+        self._pipelines: list[Pipeline] = []
+        self._queueing: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.reader: Reader | None = None  # for `tail`, which asks the holder
+        self.lease: Lease | None = None
+
+    async def run(self) -> None:
+        """Until stopped, or until every pipeline is finished where that was asked for."""
+        while not self._stopping:
+            try:
+                self._queueing = asyncio.current_task()
+                lease = await self._queue_for_lease()
+                self._queueing = None
+            except asyncio.CancelledError:
+                if not self._stopping:
+                    raise
+                return
+            held_at = self._clock.monotonic()
+            try:
+                await self._hold(lease)
+                return
+            except Fenced as error:
+                if self._clock.monotonic() - held_at > self._fenced_backoff.max_seconds:
+                    self._fenced_backoff.reset()
+                wait_seconds = self._fenced_backoff.next_seconds()
+                _log.warning("lease given up", source=self._spec.name, reason=str(error), retry_in_seconds=wait_seconds)
+            finally:
+                self.lease = self.reader = None
+                self._status.lease_held = False
+                await self._release(lease)
+            await self._wait(wait_seconds)
+
+    def stop(self) -> None:
+        """Drain: writes in flight are finished and saved, then the lease is released."""
+        self._stopping = True
+        for pipeline in self._pipelines:
+            pipeline.stop()
+        if self._queueing is not None:
+            self._queueing.cancel()
+
+    async def _queue_for_lease(self) -> Lease:
+        said: str | None = None
+        for status in self._pipeline_status.values():
+            status.state = "waiting"
+        while True:
+            sent_at = self._clock.monotonic()
+            try:
+                token = await self._store.acquire(self._spec.name, self._holder, self._lease_ttl_seconds)
+                if token is not None:
+                    lease = Lease(
+                        self._spec.name, token, self._lease_ttl_seconds, self._clock, sent_at + self._lease_ttl_seconds
+                    )
+                    _log.info("lease held", source=self._spec.name, epoch=lease.epoch)
+                    return lease
+                holder = await self._store.holder(self._spec.name)
+                why = f"held by {holder.instance}" if holder is not None else "just released"
+            except (Unavailable, Misconfigured) as error:
+                why = str(error)
+            if why != said:
+                _log.info("waiting for the lease", source=self._spec.name, why=why)
+                said = why
+            await self._clock.sleep(self._queue_seconds)
+
+    async def _hold(self, lease: Lease) -> None:
+        """Run everything that belongs to the source until it is done, stopped, or the lease is lost (raises Fenced)."""
+        spec, client = self._spec, self._spec.make_client()
+        reader = Reader(
+            client,
+            poll_interval_seconds=spec.poll_interval_seconds,
+            settle_seconds=spec.settle_seconds,
+            lease=lease,
+            clock=self._clock,
+            jitter=self._jitter,
+            status=self._status,
+        )
+        self._pipelines = [
+            Pipeline(
+                pipeline,
+                pages=reader,
+                store=self._store,
+                lease=lease,
+                clock=self._clock,
+                jitter=self._jitter,
+                status=self._pipeline_status[pipeline.name],
+                until_caught_up=self._until_caught_up,
+            )
+            for pipeline in spec.pipelines
+        ]
+        self.lease, self.reader = lease, reader
+        self._status.lease_held, self._status.epoch = True, lease.epoch
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [tasks.create_task(lease.keep(self._store)), tasks.create_task(reader.run())]
+                delivering = [tasks.create_task(pipeline.run()) for pipeline in self._pipelines]
+                if self._stopping:
+                    self.stop()
+                await asyncio.wait(delivering)
+                for task in beside:
+                    task.cancel()
+        except* Fenced as fenced:
+            raise Fenced(str(fenced.exceptions[0])) from None
+        finally:
+            self._pipelines = []
+            await client.close()
+
+    async def _release(self, lease: Lease) -> None:
+        try:
+            await self._store.release(lease.source, lease.token)
+        except BridgeError as error:
+            _log.info("lease not released, it will expire", source=lease.source, reason=str(error))
+
+    async def _wait(self, seconds: float) -> None:
+        self._queueing = asyncio.current_task()
+        try:
+            await self._clock.sleep(seconds)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            self._queueing = None
