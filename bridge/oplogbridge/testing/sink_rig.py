@@ -1,0 +1,188 @@
+"""One destination under test, and the sentences that the suite over it is written in (`sink_contract`).
+
+A rig is one empty destination and everything that the suite does to it from outside: read it back as a stranger would,
+cut its connections, fill it with somebody else's events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import pytest
+from pydantic import BaseModel
+
+from oplogbridge.errors import BridgeError
+from oplogbridge.sink import Sink, SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.values import Batch, Event, Position
+
+SOURCE_ID = "https://run.example.com/api/v4/533bda53027894f69b001055"
+FIRST = (1423124097 << 32) + 1  # a sequence of the vendor's kind: a double cannot hold it
+T = TypeVar("T")
+
+
+class Delivered(NamedTuple):
+    """One event as an independent reader finds it. None where the destination has no place for that part."""
+
+    payload: bytes
+    key: bytes | None
+    type: str | None
+    headers: tuple[tuple[str, bytes], ...] | None
+
+
+def make_event(sequence: int, **changes: Any) -> Event:
+    object_id = f"{sequence % 7:024x}"
+    event: dict[str, Any] = {
+        "sequence": sequence,
+        "id": str(sequence),
+        "key": f"user/{object_id}".encode(),
+        "type": "oplog.user.update",
+        "time": "2015-02-05T08:15:17Z",
+        "payload": b'{"id":"%d","data":{"name":"\xc3\x98l\xc3\xa9"}}' % sequence,
+        "headers": (("Oplog-Source", b"shop"), ("Oplog-Sequence", b"%d" % sequence)),
+        "object_type": "user",
+        "operation": "update",
+    }
+    return Event(**event | changes)
+
+
+def make_batch(*events: Event | int, from_offset: int | None = None, next_offset: int | None = None) -> Batch:
+    """A batch of events or of bare sequences; by default it begins at the first and ends behind the last."""
+    made = [make_event(event) if isinstance(event, int) else event for event in events]
+    first = made[0].sequence if from_offset is None else from_offset
+    return Batch(made, first, made[-1].sequence + 1 if next_offset is None else next_offset)
+
+
+class SinkRig(ABC):
+    """One empty destination. A new rig for every test."""
+
+    plugin: SinkPlugin
+    settings: BaseModel
+    deadline_seconds: float = 20.0  # within which every call must return or raise
+    cancel_points_max: int = 40  # awaits of one write at which the suite cancels it, each in a write of its own
+    rejected_bytes: int | None = None  # a payload of this size is rejected; None: no size is
+    secrets: Sequence[str] = ()  # must never be shown
+
+    # What an opener does to a predecessor that lives on: most take the destination from him, a file lock keeps it.
+    opening: Literal["fences", "is refused"] = "fences"
+
+    @property
+    def traits(self) -> SinkTraits:
+        return self.plugin.traits(self.settings)
+
+    def sink(self, source_id: str = SOURCE_ID) -> Sink:
+        """Another sink of the same owner onto the same destination: a predecessor, a successor, a restart."""
+        context = SinkContext(owner="bridge.orders", pipeline="orders", source="shop", source_id=source_id)
+        return self.plugin.build(self.settings, context)
+
+    @abstractmethod
+    async def read_back(self) -> list[Delivered]:
+        """All that a reader who knows nothing of the sink finds, in the destination's order."""
+
+    def expected(self, event: Event) -> Delivered:
+        """How this destination shows an event."""
+        return Delivered(event.payload, event.key, event.type, event.headers)
+
+    async def write_foreign(self) -> None:
+        """Write into the destination as somebody else would."""
+        raise NotImplementedError
+
+    async def lose_writes(self) -> None:
+        """Make the destination lose its last acknowledged write, as its own fail-over would."""
+        raise NotImplementedError
+
+    async def restart(self) -> None:
+        """Kill the destination and start it again."""
+        raise NotImplementedError
+
+    def down(self) -> AbstractAsyncContextManager[None]:
+        """The destination cannot be reached inside this context; afterwards it can."""
+        raise NotImplementedError
+
+    def cut(self, where: Literal["request", "reply"]) -> AbstractAsyncContextManager[None]:
+        """The next write's connection is cut before all of its request arrived, or before its answer came back."""
+        raise NotImplementedError
+
+    async def connections(self) -> int:
+        """How many connections the destination has from sinks of this rig."""
+        return 0
+
+
+# What the tests are written in -------------------------------------------------------------------------------------
+
+
+def needs_position(rig: SinkRig) -> None:
+    if not rig.traits.holds_position:
+        pytest.skip("this destination holds no position; the state store does")
+
+
+async def within(rig: SinkRig, call: Awaitable[T]) -> T:
+    """None of the contract's calls hangs."""
+    async with asyncio.timeout(rig.deadline_seconds):
+        return await call
+
+
+@asynccontextmanager
+async def opened(rig: SinkRig, **changes: Any) -> AsyncIterator[Sink]:
+    sink = rig.sink(**changes)
+    try:
+        await within(rig, sink.open())
+        yield sink
+    finally:
+        await within(rig, sink.close())
+
+
+async def go_on(rig: SinkRig, sink: Sink, batches: Sequence[Batch]) -> None:
+    """What the pipeline does after `Unavailable`: open, read the position, write what is missing."""
+    position = await within(rig, sink.open())
+    try:
+        for batch in batches:
+            if position is None or batch.from_offset >= position.offset:
+                await within(rig, sink.write(batch))
+    finally:
+        await within(rig, sink.close())
+
+
+async def position_found_by_a_successor(rig: SinkRig) -> int | None:
+    sink = rig.sink()
+    try:
+        return offset_of(await within(rig, sink.open()))
+    finally:
+        await within(rig, sink.close())
+
+
+def offset_of(position: Position | None) -> int | None:
+    return None if position is None else position.offset
+
+
+async def assert_holds(rig: SinkRig, batches: Sequence[Batch]) -> None:
+    """Exactly these events, in this order; where the promise is at least once, copies after the first don't count."""
+    found = await rig.read_back()
+    if rig.traits.guarantee == "at_least_once":
+        found = list(dict.fromkeys(found))
+    assert found == [rig.expected(event) for batch in batches for event in batch.events]
+
+
+async def settles(rig: SinkRig, connections: int) -> None:
+    """A server learns of a closed socket a moment after us."""
+    async with asyncio.timeout(rig.deadline_seconds):
+        while await rig.connections() > connections:  # noqa: ASYNC110 - the server has no event for us to wait on
+            await asyncio.sleep(0)
+
+
+def chain(error: BaseException | None) -> list[str]:
+    """All that a log of this error could show."""
+    texts = []
+    while error is not None:
+        texts += [str(error), repr(error)]
+        error = error.__cause__ or error.__context__
+    return texts
+
+
+def assert_ends_in_a_next_step(error: BridgeError) -> None:
+    text = str(error)
+    assert "\n" not in text
+    assert ";" in text or ":" in text, f"no next step in {text!r}"
