@@ -83,11 +83,13 @@ def _running(name: str) -> dict[str, object] | None:
     """What stands on the card, if that process is still the server and nobody else with a re-used id."""
     try:
         known: dict[str, object] = json.loads(_card(name).read_text())
-        lives_in = Path(f"/proc/{known['pid']}/cwd")
         os.kill(int(str(known["pid"])), 0)
+        # One that is dead and that init hasn't collected yet works nowhere: OSError as well.
+        if Path("/proc/self").exists() and Path(f"/proc/{known['pid']}/cwd").readlink() != SERVICES_DIR / name:
+            return None
     except (OSError, ValueError):
         return None
-    return None if lives_in.exists() and lives_in.resolve() != SERVICES_DIR / name else known
+    return known
 
 
 def _card(name: str) -> Path:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from services.process import MissingServer, ServerFailed
 
-SERVICES_DIR = Path(__file__).resolve().parents[2] / ".services"
+SERVICES_DIR = Path(os.environ.get("OPLOG_BRIDGE_SERVICES_DIR", Path(__file__).parents[2] / ".services")).resolve()
 NODE_ID = 1
 # What the storage is formatted with and every broker has in common.
 FORMAT_PROPERTIES = {

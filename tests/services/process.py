@@ -111,7 +111,7 @@ class ServerProcess:
                 error = _PortTaken if b"ddress already in use" in said else ServerFailed
                 raise error(f"{self.name} ended with {code} while starting on port {self.port}\n{self.log_tail()}")
             with contextlib.suppress(OSError):
-                if self._answers():
+                if self._answers() and self.running:  # it could have been a stranger on this port
                     return
             time.sleep(_POLL_INTERVAL_SECONDS)
         self.kill()

@@ -1,0 +1,96 @@
+"""Servers, unique names and hypothesis profiles for every test."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from services import KafkaServer, MissingServer, RedisServer
+
+_IN_CI = bool(os.environ.get("CI"))
+_Server = TypeVar("_Server", RedisServer, KafkaServer)
+
+# A slow machine is no counterexample, and a failure prints the line that repeats it.
+settings.register_profile("laptop", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci" if _IN_CI else "laptop")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="fault tests at their full size (minutes, not seconds)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # SIGTERM would end Python without its exit handlers; as a Ctrl-C it unwinds the fixtures and ends the servers.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(int.from_bytes(os.urandom(4)))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"repeat the generated cases with: --hypothesis-seed={config.getoption('hypothesis_seed')}"
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether to run at full size."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A name of this test alone for its topics, keys and streams; printed, so that what a failure left can be found."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    name = f"{words[:24].rstrip('-')}-{uuid.uuid4().hex[:8]}"
+    print(f"unique name: {name}")
+    return name
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The Redis that all tests share. Whoever kills, fills or reconfigures one takes `own_redis`."""
+    with _or_skip(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[KafkaServer]:
+    """The Kafka that all tests share. Whoever kills or reconfigures one takes `own_kafka`."""
+    with _or_skip(KafkaServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Callable[..., RedisServer]]:
+    """`own_redis(**options of RedisServer.start)`: a server of this test alone, gone with it."""
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(_or_skip(RedisServer, **options))
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Callable[..., KafkaServer]]:
+    """`own_kafka(**options of KafkaServer.start)`: a server of this test alone, gone with it."""
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(_or_skip(KafkaServer, **options))
+
+
+def _or_skip(kind: type[_Server], **options: object) -> _Server:
+    server = kind()
+    try:
+        return server.start(**options)
+    except MissingServer as missing:
+        server.close()
+        if _IN_CI:
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+    except BaseException:
+        server.close()
+        raise
