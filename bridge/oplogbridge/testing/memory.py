@@ -69,6 +69,7 @@ class MemoryDestination:
         self.writes: list[Write] = []  # the history, lost writes taken out
         self.position: Position | None = None
         self.token = 0  # the last opener's; grows with each open
+        self.owner: str | None = None  # set by the first position
         self.delivered_events = 0  # of the present history, however short the log is kept
         self._changed = asyncio.Condition()
         self._down = False
@@ -158,7 +159,6 @@ class MemoryDestination:
 
     def take(self) -> int:
         """Fence everybody before; the token is the taker's."""
-        self.check_up()
         self.token += 1
         return self.token
 
@@ -170,16 +170,22 @@ class MemoryDestination:
         if token != self.token:
             raise Fenced(f"memory {self.name}: a newer opener has it; leave it to them")
 
-    def check_own(self) -> None:
+    def check_own(self, owner: str) -> None:
+        if self.owner not in (None, owner):
+            raise Misconfigured(
+                f"memory {self.name}: it belongs to {self.owner}; give {owner} a destination of its own, or decide "
+                "with `oplog-bridge offsets set`"
+            )
         if self._foreign:
             raise Misconfigured(
                 f"memory {self.name}: somebody else writes here; give this pipeline a destination of its own, or "
                 "decide with `oplog-bridge offsets set`"
             )
 
-    def move(self, position: Position) -> None:
+    def move(self, position: Position, owner: str) -> None:
         """A person decided: what stands there is taken as it is."""
         self.position = position
+        self.owner = owner
         self._foreign = False
 
     def rejection(self, event: Event, event_bytes_max: int | None) -> str | None:
@@ -194,12 +200,13 @@ class MemoryDestination:
         if self._refusals:
             raise self._refusals.pop(0)
 
-    def apply(self, batch: Batch, position: Position | None, log_events_max: int | None) -> None:
+    def apply(self, batch: Batch, position: Position | None, owner: str | None, log_events_max: int | None) -> None:
         """The one atomic step: nothing in it can be interrupted."""
         self.writes.append(Write(batch, self.position))
         self.log += batch.events
         self.delivered_events += len(batch.events)
         self.position = position
+        self.owner = owner
         if log_events_max is not None and len(self.log) > log_events_max:
             del self.log[:-log_events_max]
             del self.writes[:-1]
@@ -227,6 +234,7 @@ class MemorySink:
         self._context = context
         self._at = MemoryDestination.named(name)
         self._token: int | None = None
+        self._refused = False
 
     @property
     def destination(self) -> str:
@@ -234,15 +242,18 @@ class MemorySink:
 
     async def open(self) -> Position | None:
         await asyncio.sleep(0)  # as a real one would, it lets others run
+        self._at.check_up()
+        self._refused = True  # until what stands there was found to be ours
+        self._at.check_own(self._context.owner)
+        self._refused = False
         self._token = self._at.take()
-        self._at.check_own()  # only now: `move` may follow, when a person decides
         return self._at.position
 
     async def write(self, batch: Batch) -> Position | None:
         await asyncio.sleep(0)
         await self._at.pass_before()
         self._check()
-        self._at.check_own()
+        self._at.check_own(self._context.owner)
         self._check_offset(batch)
         for index, event in enumerate(batch.events):
             reason = self._at.rejection(event, self._settings.event_bytes_max)
@@ -257,6 +268,9 @@ class MemorySink:
         if not self._settings.holds_position:
             raise Misconfigured("memory: it holds no position here, so there is none to move; the state store has it")
         await asyncio.sleep(0)
+        if self._refused:  # `open` would not take what stands there; a person did
+            self._at.check_up()
+            self._token, self._refused = self._at.take(), False
         self._check()
         position = self._at.position
         if position is not None and offset < position.offset and not self._settings.goes_back:
@@ -264,7 +278,7 @@ class MemorySink:
                 f"memory: it stands at {position.offset} and cannot go back to {offset}; replay into another one"
             )
         moved = Position(offset, self._context.source_id, self.destination)
-        self._at.move(moved)
+        self._at.move(moved, self._context.owner)
         return moved
 
     async def position(self) -> Position | None:
@@ -274,11 +288,14 @@ class MemorySink:
 
     async def close(self) -> None:
         self._token = None
+        self._refused = False
 
     async def _apply(self, batch: Batch) -> Position | None:
-        self._at.apply(batch, self._position(batch.next_offset), self._settings.log_events_max)
+        position = self._position(batch.next_offset)
+        owner = self._context.owner if self._settings.holds_position else None
+        self._at.apply(batch, position, owner, self._settings.log_events_max)
         await self._at.pass_after()
-        return self._position(batch.next_offset)
+        return position
 
     def _position(self, offset: int) -> Position | None:
         if not self._settings.holds_position:

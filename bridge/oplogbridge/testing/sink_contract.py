@@ -445,10 +445,35 @@ class SinkContract:
             with pytest.raises(Misconfigured) as stopped:
                 await within(rig, sink.write(make_batch(FIRST + 1)))
             assert_ends_in_a_next_step(stopped.value)
+
+    async def test_a_foreign_writer_is_noticed_by_the_next_opener(self, rig: SinkRig) -> None:
+        needs_position(rig)
+        async with opened(rig) as sink:
+            await within(rig, sink.write(make_batch(FIRST)))
+        await rig.write_foreign()
         sink = rig.sink()
+
         with pytest.raises(Misconfigured):
             await within(rig, sink.open())
         await within(rig, sink.close())
+
+    async def test_a_destination_of_another_pipeline_is_left_to_it(self, rig: SinkRig) -> None:
+        needs_position(rig)
+        batches = [make_batch(FIRST), make_batch(FIRST + 1)]
+        async with opened(rig) as sink:
+            await within(rig, sink.write(batches[0]))
+
+        intruder = rig.sink(owner="bridge.payments")
+        with pytest.raises(Misconfigured) as stopped:
+            await within(rig, intruder.open())
+        assert_ends_in_a_next_step(stopped.value)
+        with pytest.raises(BridgeError):
+            await within(rig, intruder.write(batches[1]))
+        await within(rig, intruder.close())
+        async with opened(rig) as sink:
+            await within(rig, sink.write(batches[1]))
+
+        await assert_holds(rig, batches)
 
     async def test_a_destination_that_somebody_else_filled_is_not_taken(self, rig: SinkRig) -> None:
         needs_position(rig)

@@ -73,9 +73,9 @@ class SinkRig(ABC):
     def traits(self) -> SinkTraits:
         return self.plugin.traits(self.settings)
 
-    def sink(self, source_id: str = SOURCE_ID) -> Sink:
-        """Another sink of the same owner onto the same destination: a predecessor, a successor, a restart."""
-        context = SinkContext(owner="bridge.orders", pipeline="orders", source="shop", source_id=source_id)
+    def sink(self, source_id: str = SOURCE_ID, owner: str = "bridge.orders") -> Sink:
+        """Another sink onto the same destination: a predecessor, a successor, a restart."""
+        context = SinkContext(owner=owner, pipeline="orders", source="shop", source_id=source_id)
         return self.plugin.build(self.settings, context)
 
     @abstractmethod
