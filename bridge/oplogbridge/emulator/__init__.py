@@ -2,7 +2,7 @@
 
 The way of a request: `app` (routes, credentials, faults) asks `page` (parameters to bytes), which reads the `log`
 (rows of sequence and encoded body). `misread` bends what `page` does when `faults` ordered it. What is in the log comes
-from `workload` (seeded), from `load` (JSON Lines), or from `Emulator.append`. docs/emulator.md is the manual.
+from `workload` (seeded) and `history` (also JSON Lines), or from `Emulator.append`. docs/emulator.md is the manual.
 """
 
 from oplogbridge.emulator.faults import Fault, FaultQueue

@@ -8,41 +8,18 @@ import gzip
 import hmac
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from oplogbridge.clock import Clock
 from oplogbridge.emulator import answers
-from oplogbridge.emulator.faults import Fault, FaultQueue
-from oplogbridge.emulator.log import Log
+from oplogbridge.emulator.backend import Backend
+from oplogbridge.emulator.faults import Fault
 from oplogbridge.emulator.misread import read_wrongly
-from oplogbridge.emulator.page import BadParameter, PreparedPages, Query, parse_query, read_answer, render
-from oplogbridge.emulator.ratelimit import TokenBucket
-from oplogbridge.emulator.requests import Request, RequestLog
-from oplogbridge.emulator.switches import Switches
+from oplogbridge.emulator.page import BadParameter, parse_query, read_answer, render
+from oplogbridge.emulator.requests import Request
 
 GZIP_BYTES_MIN = 1024
-
-
-@dataclass(slots=True)
-class Backend:
-    """Everything that the emulated deployment consists of."""
-
-    deployment: str
-    username: str
-    password: str | None  # with no tokens either: every request is let in
-    tokens: Sequence[str]
-    log: Log
-    faults: FaultQueue
-    requests: RequestLog
-    clock: Clock
-    bucket: TokenBucket | None
-    datamodel_hash: str
-    switches: Switches
-    prepared: PreparedPages = field(default_factory=PreparedPages)
-    last_query: Query | None = None  # what was answered last, for the fault `duplicate_page`
 
 
 def routes(backend: Backend) -> list[web.RouteDef]:
@@ -111,7 +88,7 @@ async def _oplog(backend: Backend, request: web.Request, record: Request) -> web
 def _refusal(backend: Backend, request: web.Request) -> web.Response | None:
     if not _let_in(backend, request.headers.get("Authorization", "")):
         return answers.access_denied()
-    if request.match_info["deployment"] != backend.deployment:
+    if request.match_info["deployment"] != backend.settings.deployment:
         return answers.error("ACCOUNT_NOT_FOUND", f"No account found with ID: '{request.match_info['deployment']}'")
     if backend.bucket is not None and not backend.bucket.take(backend.clock.monotonic()):
         refusal = answers.usual(429)
@@ -122,16 +99,16 @@ def _refusal(backend: Backend, request: web.Request) -> web.Response | None:
 
 
 def _let_in(backend: Backend, authorization: str) -> bool:
-    if backend.password is None and not backend.tokens:
+    if backend.settings.password is None and not backend.settings.tokens:
         return True
     scheme, _, credentials = authorization.partition(" ")
     match scheme.lower():
-        case "basic" if backend.password is not None:
+        case "basic" if backend.settings.password is not None:
             try:
                 given = base64.b64decode(credentials, validate=True)
             except binascii.Error:
                 return False
-            return hmac.compare_digest(given, f"{backend.username}:{backend.password}".encode())
+            return hmac.compare_digest(given, f"{backend.username}:{backend.settings.password}".encode())
         case "bearer":
             return credentials.startswith("O:") and _is_token(backend, credentials)
         case "token":
@@ -141,7 +118,7 @@ def _let_in(backend: Backend, authorization: str) -> bool:
 
 def _is_token(backend: Backend, text: str) -> bool:
     given = text.removeprefix("O:").encode()
-    return any(hmac.compare_digest(given, token.removeprefix("O:").encode()) for token in backend.tokens)
+    return any(hmac.compare_digest(given, token.removeprefix("O:").encode()) for token in backend.settings.tokens)
 
 
 def _page(backend: Backend, request: web.Request, record: Request) -> bytes:
