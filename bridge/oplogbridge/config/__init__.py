@@ -1,0 +1,36 @@
+"""Configuration: YAML files and the environment become frozen `Settings`, or one `ConfigError` with every mistake."""
+
+from oplogbridge.config.listen import Listen, parse_listen
+from oplogbridge.config.load import from_data, load
+from oplogbridge.config.schema import json_schema
+from oplogbridge.config.settings import (
+    AdminSettings,
+    AuthSettings,
+    FilterSettings,
+    LogSettings,
+    PipelineSettings,
+    Settings,
+    SinkChoice,
+    SourceSettings,
+)
+from oplogbridge.config.starts import parse_start, start_text
+from oplogbridge.config.validation import Loaded
+
+__all__ = [
+    "AdminSettings",
+    "AuthSettings",
+    "FilterSettings",
+    "Listen",
+    "Loaded",
+    "LogSettings",
+    "PipelineSettings",
+    "Settings",
+    "SinkChoice",
+    "SourceSettings",
+    "from_data",
+    "json_schema",
+    "load",
+    "parse_listen",
+    "parse_start",
+    "start_text",
+]
