@@ -95,8 +95,6 @@ def test_servers_end_with_an_owner_that_was_killed() -> None:
             os.kill(owner.pid, signal.SIGKILL)
             with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(1) == b"", "its end of the connection closes when the server is gone"
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", int(port)))
     for left_behind in sorted(Path(data_dir).rglob("*"), reverse=True):  # a killed owner cannot tidy up
         left_behind.rmdir() if left_behind.is_dir() else left_behind.unlink()
     Path(data_dir).rmdir()
