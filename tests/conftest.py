@@ -26,8 +26,10 @@ settings.load_profile("ci" if _IN_CI else "laptop")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="fault tests at their full size (minutes, not seconds)")
+    parser.addoption("--no-servers", action="store_true", help="skip what needs a real Redis or Kafka")
 
 
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads its seed
 def pytest_configure(config: pytest.Config) -> None:
     # SIGTERM would end Python without its exit handlers; as a Ctrl-C it unwinds the fixtures and ends the servers.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -55,34 +57,36 @@ def unique(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(pytestconfig: pytest.Config) -> Iterator[RedisServer]:
     """The Redis that all tests share. Whoever kills, fills or reconfigures one takes `own_redis`."""
-    with _or_skip(RedisServer) as server:
+    with _or_skip(RedisServer, pytestconfig) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def kafka_server() -> Iterator[KafkaServer]:
+def kafka_server(pytestconfig: pytest.Config) -> Iterator[KafkaServer]:
     """The Kafka that all tests share. Whoever kills or reconfigures one takes `own_kafka`."""
-    with _or_skip(KafkaServer) as server:
+    with _or_skip(KafkaServer, pytestconfig) as server:
         yield server
 
 
 @pytest.fixture
-def own_redis() -> Iterator[Callable[..., RedisServer]]:
+def own_redis(pytestconfig: pytest.Config) -> Iterator[Callable[..., RedisServer]]:
     """`own_redis(**options of RedisServer.start)`: a server of this test alone, gone with it."""
     with ExitStack() as servers:
-        yield lambda **options: servers.enter_context(_or_skip(RedisServer, **options))
+        yield lambda **options: servers.enter_context(_or_skip(RedisServer, pytestconfig, **options))
 
 
 @pytest.fixture
-def own_kafka() -> Iterator[Callable[..., KafkaServer]]:
+def own_kafka(pytestconfig: pytest.Config) -> Iterator[Callable[..., KafkaServer]]:
     """`own_kafka(**options of KafkaServer.start)`: a server of this test alone, gone with it."""
     with ExitStack() as servers:
-        yield lambda **options: servers.enter_context(_or_skip(KafkaServer, **options))
+        yield lambda **options: servers.enter_context(_or_skip(KafkaServer, pytestconfig, **options))
 
 
-def _or_skip(kind: type[_Server], **options: object) -> _Server:
+def _or_skip(kind: type[_Server], pytestconfig: pytest.Config, /, **options: object) -> _Server:
+    if pytestconfig.getoption("--no-servers"):
+        pytest.skip(f"needs a real {kind.name}, and --no-servers was given")
     server = kind()
     try:
         return server.start(**options)

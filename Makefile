@@ -1,0 +1,94 @@
+# Everything that people and CI do here. `make` alone lists it.
+PYTHON ?= python3
+PIP     = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick kill-test real-data lint types fmt bench docs build clean \
+        services services-stop services-status services-install
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# ---- set-up: stamps, so that it is made again only when what it is made from has changed
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python >= 3.11 is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1 | head -1): make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/core: $(VENV)/created pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/dev ## Everything to develop with, in .venv
+
+# ---- see it work
+
+demo: $(VENV)/core ## See it work: emulator, bridge and files, for DEMO_FOR=10s or until Ctrl-C
+	$(BIN)/oplog-bridge demo $(if $(DEMO_FOR),--for $(DEMO_FOR))
+
+# ---- tests
+
+# On a laptop without Java the tests that need Kafka are skipped, loudly; where CI is set that is an error.
+test: setup ## The whole suite, with real servers; ARGS="-k redis -x"
+	@$(BIN)/python tests/services install || test -z "$$CI"
+	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: setup ## Without servers: unit, property and in-memory contract tests
+	$(BIN)/python -m pytest tests/unit tests/properties tests/contract --no-servers $(ARGS)
+
+kill-test: setup services-install ## Kill everything, again and again, and count what arrived (minutes)
+	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+
+real-data: setup services-install ## Carry a real, public change history through every sink and compare
+	$(BIN)/python tests/real_data.py $(ARGS)
+
+lint: setup ## Layout and lint
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: setup ## Types, strictly
+	$(BIN)/mypy
+
+fmt: setup ## Rewrite the layout and what lint can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# ---- servers without Docker or root
+
+services: setup ## Start Redis and Kafka, and print their addresses: eval "$(make -s services)"
+	@$(BIN)/python tests/services start
+
+services-stop: setup ## Stop them
+	@$(BIN)/python tests/services stop
+
+services-status: setup ## Which of them run, and where
+	@$(BIN)/python tests/services status
+
+services-install: setup ## Fetch Kafka's jars, once (needs a JDK >= 17 and Maven)
+	@$(BIN)/python tests/services install
+
+# ---- the rest
+
+bench: setup services-install ## How fast; PEERS=1 also measures the others
+	$(if $(PEERS),$(PIP) -e '.[bench]')
+	$(BIN)/python benchmarks/bench.py $(if $(PEERS),--peers) $(ARGS)
+
+docs: setup ## Write again what is generated from code: the configuration's JSON Schema
+	$(BIN)/oplog-bridge config schema > docs/oplog-bridge.schema.json
+
+build: setup ## Source distribution and wheel, in dist/
+	$(PIP) build
+	$(BIN)/python -m build
+
+clean: ## Remove what was made here; the servers' jars stay
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
