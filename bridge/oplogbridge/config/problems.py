@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from oplogbridge.nearest import hint, nearest
 
 Path = tuple[str | int, ...]
+Hidden = Mapping[Path, frozenset[str]]  # what came out of a `${…}`, by place
 
 REQUIRED = "is required"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -52,7 +53,7 @@ def path_text(path: Iterable[str | int]) -> str:
 
 
 def of_validation(
-    error: ValidationError, *, model: type[BaseModel], data: Any, prefix: Path, hidden: Collection[Path] = ()
+    error: ValidationError, *, model: type[BaseModel], data: Any, prefix: Path, hidden: Hidden
 ) -> list[Problem]:
     """The mistakes that pydantic found in `data`, which stands at `prefix`. Values at `hidden` paths are not shown."""
     problems: dict[tuple[Path, str], Problem] = {}

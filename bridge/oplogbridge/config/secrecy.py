@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from oplogbridge.config.problems import Problem
+from oplogbridge.config.problems import Hidden, Path, Problem
 
-_SECRET_KEY = re.compile(r"pass|secret|token|credential|sasl|private|api_?key|auth", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"pass|secret|token|credential|private|api_?key", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"://[^/?#\s:@]*:([^/?#\s]*)@")
 SECRET_CHARACTERS_MIN = 4  # shorter ones are in every other word
+MODEL_DEPTH_MIN = 3  # `sources.shop.auth`, `pipelines.shop.sink`: what a validator of a whole mapping speaks about
+NOT_SHOWN = "is not valid (the reason is not shown: it holds a secret)"
 
 
 def secrets_of(data: Any, *, within_secret: bool = False) -> set[str]:
@@ -32,15 +34,25 @@ def secrets_of(data: Any, *, within_secret: bool = False) -> set[str]:
         found.update(passwords, map(unquote, passwords))
         if within_secret:
             found.add(text)
-    return {text for text in found if len(text) >= SECRET_CHARACTERS_MIN}
+    return found
 
 
-def without_secrets(problems: Iterable[Problem], secrets: Iterable[str]) -> list[Problem]:
-    """The problems; a text that holds a secret is replaced by one that says only that."""
-    longest_first = sorted(secrets, key=len, reverse=True)
+def without_secrets(problems: Iterable[Problem], secrets: set[str], hidden: Hidden) -> list[Problem]:
+    """The problems; a text that holds a secret is replaced by one that says only that.
+
+    What came out of a `${…}` counts as a secret at its own place, and in what is said about the mapping around it: a
+    name like `shop` may be a variable too, and must not silence every message.
+    """
+    pieces: dict[Path, set[str]] = {}
+    for path, substituted in hidden.items():
+        for length in range(min(len(path), MODEL_DEPTH_MIN), len(path) + 1):
+            pieces.setdefault(path[:length], set()).update(substituted)
     return [
-        Problem(problem.path, "is not valid (the reason is not shown: it holds a secret)")
-        if any(secret in problem.text for secret in longest_first)
+        Problem(problem.path, NOT_SHOWN)
+        if any(
+            secret in problem.text and len(secret) >= SECRET_CHARACTERS_MIN
+            for secret in secrets | pieces.get(problem.path, set())
+        )
         else problem
         for problem in problems
     ]

@@ -15,7 +15,6 @@ JSON Schema; docs/configuration.md and deploy/oplog-bridge.yaml are tested to ho
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -34,6 +33,17 @@ from pydantic import (
     model_validator,
 )
 
+from oplogbridge.config.checks import (
+    BRIDGE_NAME_CHARACTERS_MAX,
+    NAME_CHARACTERS_MAX,
+    check_header_safe,
+    check_key_template,
+    check_subject,
+    later,
+    named,
+    refuse_bool,
+    refuse_reserved,
+)
 from oplogbridge.config.durations import DurationBetween, SizeBetween
 from oplogbridge.config.listen import Listen, parse_listen
 from oplogbridge.config.source_urls import check_encrypted, check_source_url, normal_source_url
@@ -42,37 +52,6 @@ from oplogbridge.config.starts import parse_start
 from oplogbridge.sink import SinkPlugin
 from oplogbridge.source.start import Start
 from oplogbridge.state.urls import check_url
-from oplogbridge.templates import KEY_FIELDS, Template
-
-NAME_CHARACTERS_MAX = 100
-# `{name}.{pipeline}.dead-letters.checkpoint` must fit into the 249 characters of a Kafka topic, with room for the id
-# of a replay.
-BRIDGE_NAME_CHARACTERS_MAX = 63
-# Owners of what we keep at destinations: a pipeline of such a name would share its transactional id with another's
-# dead letters or replay, and they would fence each other for ever.
-_RESERVED = re.compile(r".*\.dead-letters|.*\.replay\..*")
-
-_FORBIDDEN_IN_HEADER = re.compile(r"[^\x20-\x7e]")
-
-
-def _named(pattern: str, characters_max: int, allowed: str) -> AfterValidator:
-    compiled = re.compile(pattern)
-
-    def check(name: str) -> str:
-        if len(name) > characters_max or not compiled.fullmatch(name):
-            raise ValueError(f"must begin with a letter or digit and hold only {allowed} (at most {characters_max})")
-        return name
-
-    return AfterValidator(check)
-
-
-def _later(*words: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if isinstance(value, str) and value in words:
-            raise ValueError(f"{value} comes in a later version")
-        return value
-
-    return BeforeValidator(check)
 
 
 def _written(default: str) -> Any:
@@ -80,44 +59,12 @@ def _written(default: str) -> Any:
     return default
 
 
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):  # pydantic would take `true` for 1
-        raise ValueError("must be a whole number")
-    return value
-
-
-def _key_template(text: str) -> str:
-    Template(text, fields=KEY_FIELDS)
-    return text
-
-
-def _subject(pattern: str) -> str:
-    tokens = pattern.split(".")
-    if any(not token or re.search(r"\s", token) for token in tokens):
-        raise ValueError("must be words with single dots between them, like shop.order.>")
-    if ">" in tokens[:-1] or any(len(token) > 1 and re.search(r"[*>]", token) for token in tokens):
-        raise ValueError("* stands for one whole word, > only at the end and for all that follow")
-    return pattern
-
-
-def _header_safe(secret: SecretStr) -> SecretStr:
-    if _FORBIDDEN_IN_HEADER.search(secret.get_secret_value()):
-        raise ValueError("must be one line of printable ASCII")
-    return secret
-
-
-def _not_reserved(name: str) -> str:
-    if _RESERVED.fullmatch(name):
-        raise ValueError("must not end in .dead-letters or contain .replay. (what we keep for those has such names)")
-    return name
-
-
 BridgeName = Annotated[
-    str, _named(r"[A-Za-z0-9][A-Za-z0-9._-]*", BRIDGE_NAME_CHARACTERS_MAX, "letters, digits, dots, _ and -")
+    str, named(r"[A-Za-z0-9][A-Za-z0-9._-]*", BRIDGE_NAME_CHARACTERS_MAX, "letters, digits, dots, _ and -")
 ]
-Name = Annotated[str, _named(r"[a-z0-9][a-z0-9._-]*", NAME_CHARACTERS_MAX, "a-z, 0-9, dots, _ and -")]
-PipelineName = Annotated[Name, AfterValidator(_not_reserved)]
-Token = Annotated[SecretStr, Field(min_length=1), AfterValidator(_header_safe)]
+Name = Annotated[str, named(r"[a-z0-9][a-z0-9._-]*", NAME_CHARACTERS_MAX, "a-z, 0-9, dots, _ and -")]
+PipelineName = Annotated[Name, AfterValidator(refuse_reserved)]
+Token = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_header_safe)]
 Word = Annotated[str, Field(min_length=1)]
 
 
@@ -182,13 +129,13 @@ class SourceSettings(_Model):
     url: Annotated[str, BeforeValidator(check_source_url), AfterValidator(normal_source_url)] = Field(
         description="the API of one deployment: https://…/api/v4/{backend-deployment-id}"
     )
-    api: Annotated[Literal["v4"], _later("v1")] = Field(default="v4", description="the vendor's API")
+    api: Annotated[Literal["v4"], later("v1")] = Field(default="v4", description="the vendor's API")
     id: str = Field(default="", description="what stored offsets name; the default is the url", max_length=500)
     auth: AuthSettings | None = Field(default=None, description="username and password, or token")
     poll_interval: Annotated[float, DurationBetween("1ms", "1h")] = Field(
         default=_written("1s"), description="pause between polls; the vendor allows one a second"
     )
-    page_limit: Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=1000)] = Field(
+    page_limit: Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=1000)] = Field(
         default=1000, description="entries asked for in one poll"
     )
     page_bytes_max: Annotated[int, SizeBetween("64KiB", "1GiB")] = Field(
@@ -228,7 +175,7 @@ class FilterSettings(_Model):
     operations: Annotated[tuple[Literal["create", "update", "delete"], ...], Field(min_length=1)] | None = Field(
         default=None, description="create, update, delete"
     )
-    subjects: Annotated[tuple[Annotated[str, AfterValidator(_subject)], ...], Field(min_length=1)] | None = Field(
+    subjects: Annotated[tuple[Annotated[str, AfterValidator(check_subject)], ...], Field(min_length=1)] | None = Field(
         default=None, description="patterns over {source}.{type}.{operation}: * is one word, a last > is the rest"
     )
 
@@ -254,10 +201,10 @@ class PipelineSettings(_Model):
         BeforeValidator(parse_start),
         WithJsonSchema({"type": ["string", "integer"], "description": STARTS_ALLOWED}),
     ] = Field(default=_written("earliest"), description="used only where there is no offset yet")
-    format: Annotated[Literal["cloudevents", "raw"], _later("flat", "debezium")] = Field(
+    format: Annotated[Literal["cloudevents", "raw"], later("flat", "debezium")] = Field(
         default="cloudevents", description="cloudevents (structured JSON), or raw (the entry as received)"
     )
-    key: Annotated[str, Field(min_length=1), AfterValidator(_key_template)] = Field(
+    key: Annotated[str, Field(min_length=1), AfterValidator(check_key_template)] = Field(
         default="{type}/{id}", description="what orders and partitions; over {source}, {type}, {operation}, {id}"
     )
     filter: FilterSettings = Field(

@@ -26,11 +26,11 @@ ReadFile = Callable[[str], str]  # raises OSError, ValueError (with a message th
 
 @dataclass(slots=True)
 class Substituted:
-    """`hidden` paths hold what came out of a `${…}`; `broken` paths could not be substituted and hold no value."""
+    """`hidden` paths hold what came out of a `${…}`: those pieces. `broken` paths could not be substituted."""
 
     data: Any = None
     problems: list[Problem] = field(default_factory=list)
-    hidden: set[Path] = field(default_factory=set)
+    hidden: dict[Path, frozenset[str]] = field(default_factory=dict)
     broken: set[Path] = field(default_factory=set)
     file_contents: set[str] = field(default_factory=set)
 
@@ -51,7 +51,8 @@ class _Substitution:
         self._env = env
         self._read_file = read_file
         self._result = result
-        self._unset: list[str] = []
+        self._unset: list[str] = []  # of the string at hand, as are the pieces
+        self._pieces: set[str] = set()
 
     def value(self, value: Any, path: Path) -> Any:
         if isinstance(value, str):
@@ -63,7 +64,7 @@ class _Substitution:
         return value
 
     def _string(self, text: str, path: Path) -> str | None:
-        self._unset = []
+        self._unset, self._pieces = [], set()
         try:
             if len(text) > VALUE_CHARACTERS_MAX:
                 raise _Mistake(TOO_LONG)
@@ -74,7 +75,7 @@ class _Substitution:
             self._result.problems.append(Problem(path, str(mistake)))
             self._result.broken.add(path)
             return None
-        self._result.hidden.add(path)
+        self._result.hidden[path] = frozenset(self._pieces)
         optional = text.endswith(":-}") and text.startswith("${") and text.count("${") == 1
         return None if optional and not filled else filled
 
@@ -87,7 +88,9 @@ class _Substitution:
                 position = found + 2
             else:
                 end = _closing(text, found + 2)
-                pieces.append(text[position:found] + self._reference(text[found + 2 : end], depth))
+                value = self._reference(text[found + 2 : end], depth)
+                self._pieces.add(value)
+                pieces.append(text[position:found] + value)
                 position = end + 1
             size += len(pieces[-1])
             if size > VALUE_CHARACTERS_MAX:

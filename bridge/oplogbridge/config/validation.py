@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,18 +10,15 @@ from pydantic import ValidationError
 
 from oplogbridge import plugins
 from oplogbridge.config.cautions import warnings_of
-from oplogbridge.config.destinations import shared_destinations
+from oplogbridge.config.cross_checks import cross_check
 from oplogbridge.config.merge import contains, with_defaults, without_empty
-from oplogbridge.config.problems import REQUIRED, Path, Problem, of_validation
+from oplogbridge.config.problems import REQUIRED, Hidden, Path, Problem, of_validation
 from oplogbridge.config.secrecy import secrets_of, without_secrets
 from oplogbridge.config.settings import PipelineSettings, Settings, SinkChoice
-from oplogbridge.config.source_urls import check_source_url, normal_source_url
 from oplogbridge.config.substitution import Substituted
 from oplogbridge.errors import ConfigError
-from oplogbridge.nearest import hint
 from oplogbridge.sink import SinkPlugin
 
-SUGGESTIONS_MAX = 20  # comparing a thousand wrong names with a thousand right ones takes a minute
 SINK_KEYS = ("sink", "dead_letter")
 _NO_PLUGIN: Any = None
 _NOTHING = SinkChoice("", _NO_PLUGIN, None)  # stands for one that was refused already
@@ -42,14 +39,13 @@ def validate(substituted: Substituted, title: str, earlier: Sequence[Problem] = 
         ConfigError: Every mistake that was found, in the order of the data.
     """
     data = substituted.data if isinstance(substituted.data, dict) else {}
-    check = _Check(data, hidden=substituted.hidden, broken=substituted.broken)
+    check = _Check(data, hidden=_hidden_everywhere(substituted.hidden, data), broken=substituted.broken)
     settings = check.settings()
     problems = [*earlier, *substituted.problems, *check.real_problems()]
     if settings is None or problems:
         places = {problem: _place(problem.path, data) for problem in problems}
-        problems = without_secrets(
-            sorted(dict.fromkeys(problems), key=places.__getitem__), secrets_of(data) | substituted.file_contents
-        )
+        problems = sorted(dict.fromkeys(problems), key=places.__getitem__)
+        problems = without_secrets(problems, secrets_of(data) | substituted.file_contents, check.hidden)
         raise ConfigError(title, [problem.line() for problem in problems])
     return Loaded(settings, tuple(warning.line() for warning in warnings_of(settings)))
 
@@ -57,8 +53,8 @@ def validate(substituted: Substituted, title: str, earlier: Sequence[Problem] = 
 @dataclass(slots=True)
 class _Check:
     data: dict[str, Any]
-    hidden: Collection[Path] = ()
-    broken: Collection[Path] = ()
+    hidden: Hidden
+    broken: Collection[Path]
     _problems: list[Problem] = field(default_factory=list)
     _plugins: dict[str, SinkPlugin | str] = field(default_factory=dict)
     _choices: dict[tuple[str, str], SinkChoice] = field(default_factory=dict)
@@ -73,10 +69,10 @@ class _Check:
         try:
             settings = Settings.model_validate(data)
         except ValidationError as error:
-            hidden = self._hidden_everywhere(own)
-            self._problems += of_validation(error, model=Settings, data=data, prefix=(), hidden=hidden)
+            self._problems += of_validation(error, model=Settings, data=data, prefix=(), hidden=self.hidden)
         if isinstance(own, dict):
-            self._cross_check(data.get("sources"), merged)
+            sources = data["sources"] if isinstance(data["sources"], dict) else {}
+            self._problems += cross_check(sources, merged, self._choices, self.hidden)
         return settings
 
     def real_problems(self) -> list[Problem]:
@@ -88,7 +84,7 @@ class _Check:
             return True
         if path[:1] != ("pipelines",) or len(path) < 3:
             return False
-        own = self.data["pipelines"][path[1]]
+        own = self.data["pipelines"][path[1]] or {}
         return any(_related(path[2:], bad) and not contains(own, bad) for bad in self._bad_defaults)
 
     def _named(self, key: str) -> Any:
@@ -174,75 +170,17 @@ class _Check:
                 self._plugins[kind] = "; ".join(error.problems)
         return self._plugins[kind]
 
-    def _hidden_everywhere(self, own: Any) -> set[Path]:
-        below = [path[1:] for path in self.hidden if path[:1] == ("defaults",)]
-        names = own if isinstance(own, dict) else ()
-        return {*self.hidden, *(("pipelines", name, *path) for name in names for path in below)}
 
-    def _cross_check(self, sources: Any, pipelines: Mapping[str, Any]) -> None:
-        """What no single key shows."""
-        known: dict[str, Any] = sources if isinstance(sources, dict) else {}
-        self._problems += _sources_polled_twice(known)
-        unknown = 0
-        source_of: dict[str, str] = {}
-        for name, pipeline in pipelines.items():
-            if not isinstance(pipeline, dict):
-                continue
-            source = pipeline.get("source")
-            if isinstance(source, str):
-                source_of[name] = source
-                if source not in known:
-                    unknown += 1
-                    path = ("pipelines", name, "source")
-                    self._problems.append(self._unknown_source(source, known, path, suggest=unknown <= SUGGESTIONS_MAX))
-                else:
-                    self._problems += _subjects_of_others(name, source, pipeline.get("filter"))
-            if pipeline.get("on_rejected") == "dead_letter" and "dead_letter" not in pipeline:
-                text = "is required with on_rejected: dead_letter (a sink: kind, and its keys)"
-                self._problems.append(Problem(("pipelines", name, "dead_letter"), text))
-        self._problems += shared_destinations(self._choices, source_of)
-
-    def _unknown_source(self, source: str, known: Mapping[str, Any], path: Path, *, suggest: bool) -> Problem:
-        if path in self.hidden or not suggest:
-            return Problem(path, "names no source")
-        return Problem(path, f'unknown source "{source[:100]}"{hint(source, list(known))}')
-
-
-def _sources_polled_twice(sources: Mapping[str, Any]) -> list[Problem]:
-    problems: list[Problem] = []
-    for key, why in (("url", "one source is polled once"), ("id", "an id names one source")):
-        first: dict[str, str] = {}
-        for name, source in sources.items():
-            value = source.get(key) if isinstance(source, dict) else None
-            if key == "url":
-                value = _normal_or_none(value)
-            if isinstance(value, str) and value and first.setdefault(value, name) != name:
-                other = Problem(("sources", first[value], key), "").line().removesuffix(": ")
-                problems.append(Problem(("sources", name, key), f"is the same as {other}: {why}"))
-    return problems
-
-
-def _normal_or_none(value: object) -> str | None:
-    try:
-        check_source_url(value)
-    except ValueError:
-        return None
-    return normal_source_url(value) if isinstance(value, str) else None
-
-
-def _subjects_of_others(pipeline: str, source: str, wanted: Any) -> list[Problem]:
-    """A pattern of another source's events would let nothing pass, ever, and the offset would go on."""
-    subjects = wanted.get("subjects") if isinstance(wanted, dict) else None
-    if not isinstance(subjects, list) or "." in source:
-        return []
-    return [
-        Problem(
-            ("pipelines", pipeline, "filter", "subjects", index),
-            f'lets nothing pass: the subjects of this source begin with "{source}."',
-        )
-        for index, pattern in enumerate(subjects)
-        if isinstance(pattern, str) and pattern.split(".")[0] not in (source, "*", ">")
-    ]
+def _hidden_everywhere(hidden: Hidden, data: dict[str, Any]) -> Hidden:
+    """`hidden`, with that of `defaults` at the same places of every pipeline."""
+    pipelines = data.get("pipelines")
+    below = {path[1:]: pieces for path, pieces in hidden.items() if path[:1] == ("defaults",)}
+    everywhere = dict(hidden)
+    for name in pipelines if isinstance(pipelines, dict) and below else ():
+        for path, pieces in below.items():
+            at = ("pipelines", name, *path)
+            everywhere[at] = pieces | everywhere.get(at, frozenset())
+    return everywhere
 
 
 def _related(one: Path, other: Path) -> bool:

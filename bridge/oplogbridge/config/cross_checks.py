@@ -1,0 +1,87 @@
+"""Mistakes that no single key shows: names that lead nowhere, one thing said twice. Pure.
+
+These look at the raw data, so that they are found together with every other mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from oplogbridge.codec.subjects import token
+from oplogbridge.config.checks import check_subject
+from oplogbridge.config.destinations import shared_destinations
+from oplogbridge.config.problems import Hidden, Problem, path_text
+from oplogbridge.config.settings import SinkChoice
+from oplogbridge.config.source_urls import check_source_url, normal_source_url
+from oplogbridge.nearest import hint
+
+SUGGESTIONS_MAX = 20  # comparing a thousand wrong names with a thousand right ones takes a minute
+
+
+def cross_check(
+    sources: Mapping[str, Any],
+    pipelines: Mapping[str, Any],
+    choices: Mapping[tuple[str, str], SinkChoice],
+    hidden: Hidden,
+) -> Iterator[Problem]:
+    """The mistakes between sources and pipelines. `choices` are the checked sinks by pipeline and key."""
+    yield from _polled_twice(sources)
+    whole = {name: pipeline for name, pipeline in pipelines.items() if isinstance(pipeline, dict)}
+    yield from _unknown_sources(sources, whole, hidden)
+    for name, pipeline in whole.items():
+        if pipeline.get("source") in sources:
+            yield from _subjects_of_others(name, pipeline["source"], pipeline.get("filter"))
+        if pipeline.get("on_rejected") == "dead_letter" and "dead_letter" not in pipeline:
+            text = "is required with on_rejected: dead_letter (a sink: kind, and its keys)"
+            yield Problem(("pipelines", name, "dead_letter"), text)
+    yield from shared_destinations(choices, {name: str(pipeline.get("source")) for name, pipeline in whole.items()})
+
+
+def _unknown_sources(sources: Mapping[str, Any], pipelines: Mapping[str, Any], hidden: Hidden) -> Iterator[Problem]:
+    suggestions = 0
+    for name, pipeline in pipelines.items():
+        source, path = pipeline.get("source"), ("pipelines", name, "source")
+        if not isinstance(source, str) or source in sources:
+            continue
+        suggestions += 1
+        if path in hidden or suggestions > SUGGESTIONS_MAX:
+            yield Problem(path, "names no source")
+        else:
+            yield Problem(path, f'unknown source "{source[:100]}"{hint(source, list(sources))}')
+
+
+def _polled_twice(sources: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, why in (("url", "one source is polled once"), ("id", "an id names one source")):
+        first: dict[str, str] = {}
+        for name, source in sources.items():
+            value = source.get(key) if isinstance(source, dict) else None
+            if key == "url":
+                value = _normal_or_none(value)
+            if isinstance(value, str) and first.setdefault(value, name) != name:
+                other = path_text(("sources", first[value], key))
+                yield Problem(("sources", name, key), f"is the same as {other}: {why}")
+
+
+def _normal_or_none(value: object) -> str | None:
+    try:
+        check_source_url(value)
+    except ValueError:
+        return None
+    return normal_source_url(value) if isinstance(value, str) else None
+
+
+def _subjects_of_others(pipeline: str, source: str, wanted: Any) -> Iterator[Problem]:
+    """A pattern of another source's events would let nothing pass, ever, and the offset would go on."""
+    subjects = wanted.get("subjects") if isinstance(wanted, dict) else None
+    for index, pattern in enumerate(subjects if isinstance(subjects, list) else ()):
+        if _is_subject(pattern) and pattern.split(".")[0] not in (token(source), "*", ">"):
+            path = ("pipelines", pipeline, "filter", "subjects", index)
+            yield Problem(path, f'lets nothing pass: the subjects of this source begin with "{token(source)}."')
+
+
+def _is_subject(pattern: object) -> bool:
+    try:
+        return isinstance(pattern, str) and bool(check_subject(pattern))
+    except ValueError:
+        return False
