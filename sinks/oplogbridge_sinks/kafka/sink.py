@@ -1,0 +1,354 @@
+"""Kafka: exactly once, for readers of committed data.
+
+Every write is one transaction: the events' records and the checkpoint behind them. `transactional.id` is the owner, so
+opening fences whoever wrote before; only then are orphaned transactions ended and the checkpoint read. After the first
+doubt the producer is thrown away: the next opening finds out what became of the transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka import errors as kafka
+
+from oplogbridge.errors import Misconfigured, Rejected, Unavailable
+from oplogbridge.sink import SinkContext, SinkTraits
+from oplogbridge.values import OFFSET_MAX, Batch, Event, Position
+from oplogbridge_sinks.kafka import checkpoint as checkpoints
+from oplogbridge_sinks.kafka.batches import CODECS, RecordBatch, build, single
+from oplogbridge_sinks.kafka.checkpoint import Checkpoint, WrittenTopic
+from oplogbridge_sinks.kafka.cluster import Cluster, Topic
+from oplogbridge_sinks.kafka.failures import translate
+from oplogbridge_sinks.kafka.orphans import end_orphans
+from oplogbridge_sinks.kafka.partitions import Partitioner
+from oplogbridge_sinks.kafka.producer import Producer
+from oplogbridge_sinks.kafka.settings import KafkaSettings
+from oplogbridge_sinks.kafka.topics import (
+    NAME_CHARACTERS_MAX,
+    Topics,
+    as_written,
+    changes,
+    destination_of,
+    topic_template,
+)
+
+TRAITS = SinkTraits(
+    guarantee="exactly_once", holds_position=True, goes_back=True, events_max=10_000, bytes_max=64 << 20
+)
+
+_SEQUENCE_NUMBER_MAX = 2**31 - 1  # per partition and producer; aiokafka goes on with negative ones
+_CHECKPOINT_COMPRESS_BYTES_MIN = 1024  # it grows with the number of topics
+_TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
+
+
+class _Sent(NamedTuple):
+    partition: TopicPartition
+    batch: RecordBatch
+    future: asyncio.Future[Any]  # aiokafka's RecordMetadata
+
+
+class KafkaSink:
+    def __init__(
+        self, settings: KafkaSettings, ctx: SinkContext, *, unix_seconds: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._ctx = ctx
+        self._unix_seconds = unix_seconds
+        self._destination = destination_of(settings, ctx)
+        self._template = topic_template(settings, ctx)
+        self._codec = CODECS[settings.compression]
+        self._partitioner = Partitioner()
+        self._topics = Topics(settings, ctx)
+        self._checkpoint = TopicPartition(self._topics.checkpoint, 0)
+        self._key = ctx.owner.encode()
+        self._producer: Producer | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Trust nothing in memory: what is known of the destination is read at every opening."""
+        self._cluster: Cluster | None = None
+        self._checkpoint_id = ""
+        self._position: Position | None = None
+        self._refusal: Misconfigured | None = None  # why only `move` is allowed
+        self._written: dict[str, WrittenTopic] = {}
+        self._ends: set[int] = set()  # where the checkpoint's log ends if nobody but us wrote to it
+        self._last_offsets: dict[TopicPartition, int] = {}
+
+    @property
+    def destination(self) -> str:
+        return self._destination
+
+    async def open(self) -> Position | None:
+        """As the contract says. Besides, `move` is allowed after a Misconfigured that is about the checkpoint or its
+        topics: it is how an operator accepts topics as they are now, or replaces what cannot be read.
+        """
+        await self.close()
+        async with self._attempt("open"):
+            producer = self._producer = self._new_producer()
+            await producer.start()
+            cluster = self._cluster = Cluster(producer.client)
+            self._checkpoint_id = (await self._topics.require_checkpoint(cluster)).id
+            await self._end_orphans(producer, cluster)
+            ends = await cluster.ends([self._checkpoint], committed=False)
+            self._ends = set(ends.values())
+            try:
+                found = await checkpoints.read(cluster, self._checkpoint, self._key)
+                if found is not None:
+                    await self._check_topics(cluster, found.topics)
+                    self._written = dict(found.topics)
+            except Misconfigured as error:
+                self._refusal = error
+            else:
+                await self._require_constant_topic(cluster)
+                await producer.know([self._checkpoint.topic, *self._written])
+                self._position = None if found is None else _position_of(found)
+        if self._refusal is not None:
+            raise self._refusal
+        return self._position
+
+    def _new_producer(self) -> Producer:
+        try:
+            connection = self._settings.connection()
+        except (OSError, ssl.SSLError) as error:
+            raise Misconfigured(f"kafka: cannot read the files under `tls` ({error})") from error
+        return Producer(connection, self._ctx.owner, self._settings.timeout, self._settings.transaction_timeout)
+
+    async def _end_orphans(self, producer: Producer, cluster: Cluster) -> None:
+        try:
+            known = await checkpoints.read(cluster, self._checkpoint, self._key)
+        except Misconfigured:
+            known = None  # said again, if it is still so, when the checkpoint is read for good
+        names = {*(known.topics if known is not None else ()), *self._constant_topic()}
+        targets = [partition for topic in (await cluster.topics(names)).values() for partition in topic.partitions]
+        await end_orphans(producer, cluster, self._checkpoint, targets, known.offset if known is not None else 0)
+
+    async def _check_topics(self, cluster: Cluster, written: Mapping[str, WrittenTopic]) -> None:
+        """Raises Misconfigured when a topic that was written to is another one now."""
+        lines = changes(written, await self._topics.found(cluster, written))
+        if lines:
+            raise Misconfigured(
+                f"kafka: {'; '.join(lines)}: readers may miss or mix what was delivered before: decide from where to go"
+                " on with `oplog-bridge offsets set`, which accepts the topics as they are now"
+            )
+
+    def _constant_topic(self) -> list[str]:
+        return [] if self._template.constant is None else [self._template.constant]
+
+    async def _require_constant_topic(self, cluster: Cluster) -> None:
+        names = {*self._written, *self._constant_topic()}
+        self._admit(await self._topics.require(cluster, names))
+
+    def _admit(self, topics: dict[str, Topic]) -> None:
+        for name, topic in topics.items():
+            self._written.setdefault(name, as_written(topic))
+
+    async def write(self, batch: Batch) -> Position | None:
+        producer, cluster = self._opened()
+        if self._refusal is not None:
+            raise self._refusal
+        if self._position is not None and self._position.offset != batch.from_offset:
+            raise Unavailable(
+                f"kafka: the batch begins at {batch.from_offset}, the position is {self._position.offset}: reopening"
+            )
+        async with self._attempt(f"write {len(batch.events)} events"):
+            by_topic, refused, reason = self._by_topic(batch.events)
+            await self._require_new(producer, cluster, by_topic)
+            by_partition = self._by_partition(by_topic)
+            await producer.begin([*by_partition, self._checkpoint])
+            batches, too_large, too_large_reason = self._build(producer, by_partition)
+            if too_large is not None and (refused is None or too_large.sequence < refused.sequence):
+                refused, reason = too_large, too_large_reason
+            if refused is None:
+                return await self._commit(producer, batches, batch.next_offset)
+            # Only what stands before the refused event, in a transaction of its own; the partitions of the others are
+            # in the transaction without records, which does no harm.
+            before = [event for event in batch.events if event.sequence < refused.sequence]
+            batches, _, _ = self._build(producer, self._by_partition(self._by_topic(before)[0]))
+            await self._commit(producer, batches, refused.sequence)
+        raise Rejected(refused, reason)
+
+    def _by_topic(self, events: Sequence[Event]) -> tuple[dict[str, Sequence[Event]], Event | None, str]:
+        constant = self._template.constant
+        if constant is not None:
+            return {constant: events} if events else {}, None, ""
+        by_topic: dict[str, list[Event]] = {}
+        name_of = self._template.destination
+        for event in events:
+            by_topic.setdefault(name_of(event.object_type, event.operation), []).append(event)
+        refused = None
+        for name in [name for name in by_topic if len(name) > NAME_CHARACTERS_MAX]:
+            first = by_topic.pop(name)[0]
+            if refused is None or first.sequence < refused.sequence:
+                refused = first
+        reason = f"its topic's name would be longer than {NAME_CHARACTERS_MAX} characters"
+        return dict(by_topic), refused, reason
+
+    async def _require_new(self, producer: Producer, cluster: Cluster, names: Iterable[str]) -> None:
+        """Topics appear as types do: they are checked, or made, before the write that needs them."""
+        new = [name for name in names if name not in self._written]
+        if new:
+            self._admit(await self._topics.require(cluster, new))
+            await producer.know(new)
+
+    def _by_partition(self, by_topic: dict[str, Sequence[Event]]) -> dict[TopicPartition, Sequence[Event]]:
+        by_partition: dict[TopicPartition, Sequence[Event]] = {}
+        for name, events in by_topic.items():
+            count = self._written[name].partitions
+            if count == 1:
+                by_partition[TopicPartition(name, 0)] = events
+                continue
+            parts: list[list[Event]] = [[] for _ in range(count)]
+            for number, event in zip(self._partitioner.partitions([e.key for e in events], count), events, strict=True):
+                parts[number].append(event)
+            by_partition.update({TopicPartition(name, number): part for number, part in enumerate(parts) if part})
+        return by_partition
+
+    def _build(
+        self, producer: Producer, by_partition: dict[TopicPartition, Sequence[Event]]
+    ) -> tuple[dict[TopicPartition, list[RecordBatch]], Event | None, str]:
+        """The batches of each partition, and the first event that its topic will never take, with the reason."""
+        timestamp_ms = int(self._unix_seconds() * 1000)
+        batches: dict[TopicPartition, list[RecordBatch]] = {}
+        refused: Event | None = None
+        reason = ""
+        for partition, events in by_partition.items():
+            state = producer.state_of(partition)
+            if state.base_sequence + len(events) > _SEQUENCE_NUMBER_MAX:
+                raise Unavailable("kafka: the producer's sequence numbers are used up: reopening")
+            limits = self._topics.limits[partition.topic]
+            built = build(events, limits, self._codec, timestamp_ms, state)
+            if built.refused is None:
+                batches[partition] = built.batches
+            elif refused is None or built.refused.sequence < refused.sequence:
+                refused = built.refused
+                reason = (
+                    f"its record takes {built.refused_bytes} bytes and topic {partition.topic} takes"
+                    f" {limits.event_bytes_max}: see max.message.bytes"
+                )
+        return batches, refused, reason
+
+    async def _commit(
+        self, producer: Producer, batches: dict[TopicPartition, list[RecordBatch]], next_offset: int
+    ) -> Position:
+        """Send the batches and the checkpoint, wait for every one of them, and only then commit."""
+        checkpoint = Checkpoint(next_offset, self._ctx.source_id, self._destination, self._written)
+        value = checkpoints.encode(checkpoint)
+        state = producer.state_of(self._checkpoint)
+        codec = self._codec if len(value) >= _CHECKPOINT_COMPRESS_BYTES_MIN else CODECS["none"]
+        record = single(self._key, value, int(self._unix_seconds() * 1000), state, codec)
+        sent = [_Sent(self._checkpoint, record, await producer.send(record, self._checkpoint))]
+        # The second batch of a partition waits for the first, so the firsts of all partitions go together.
+        for turn in range(max(map(len, batches.values()), default=0)):
+            for partition, parts in batches.items():
+                if turn < len(parts):
+                    sent.append(_Sent(partition, parts[turn], await producer.send(parts[turn], partition)))
+        try:
+            await producer.delivered([part.future for part in sent])
+        except _TOO_LARGE as error:
+            raise self._learn_refusal(sent) from error
+        self._check_offsets(sent)
+        await producer.commit()
+        checkpoint_offset = self._last_offsets[self._checkpoint]
+        self._ends = {checkpoint_offset + 1, checkpoint_offset + 2}  # before and after its transaction's marker
+        self._position = _position_of(checkpoint)
+        return self._position
+
+    def _learn_refusal(self, sent: list[_Sent]) -> Unavailable:
+        """A limit that we may not read, or that recompression by the broker moves: next time we keep it ourselves."""
+        for partition, batch, future in sent:
+            if future.done() and not future.cancelled() and isinstance(future.exception(), _TOO_LARGE):
+                if partition == self._checkpoint:
+                    raise Misconfigured(
+                        f"kafka: the checkpoint of {len(self._written)} topics is too large for"
+                        f" {partition.topic}: raise its max.message.bytes"
+                    )
+                self._topics.limits[partition.topic].learn_refusal(batch)
+        return Unavailable(
+            "kafka: a batch was larger than its topic takes: smaller ones from now on", retry_after_seconds=0
+        )
+
+    def _check_offsets(self, sent: list[_Sent]) -> None:
+        """Raises Unavailable when a log is shorter than it was: the topic was made again under our hands.
+
+        The broker takes an unknown producer's batches, whatever their numbers, so nothing else would notice before the
+        next opening, which compares ids.
+        """
+        for partition, batch, future in sent:
+            offset = future.result().offset
+            if offset < 0:
+                continue  # a retry of what was stored already: the broker no longer knows where
+            if offset <= self._last_offsets.get(partition, -1):
+                raise Unavailable(f"kafka: the log of {partition.topic}-{partition.partition} went back: reopening")
+            self._last_offsets[partition] = offset + batch.record_count() - 1
+
+    async def move(self, offset: int) -> Position | None:
+        producer, cluster = self._opened()
+        if not 0 <= offset <= OFFSET_MAX:
+            raise Misconfigured(f"kafka: {offset} is no offset: it must be from 0 to {OFFSET_MAX}")
+        async with self._attempt(f"move the position to {offset}"):
+            if self._refusal is not None:
+                await self._accept_topics(producer, cluster)
+            await producer.begin([self._checkpoint])
+            return await self._commit(producer, {}, offset)
+
+    async def _accept_topics(self, producer: Producer, cluster: Cluster) -> None:
+        """From now on count on the topics as they are. Those that an unreadable checkpoint named are forgotten."""
+        found = await self._topics.found(cluster, self._written)
+        self._written = {name: as_written(topic) for name, topic in found.items()}
+        await self._require_constant_topic(cluster)
+        await producer.know([self._checkpoint.topic, *self._written])
+        self._refusal = None
+
+    async def position(self) -> Position | None:
+        _, cluster = self._opened()
+        if self._refusal is not None:
+            raise self._refusal
+        async with self._attempt("read the position"):
+            topics = await cluster.topics([self._checkpoint.topic, *self._written])
+            lines = changes(self._written, topics)
+            if lines:
+                await self._check_topics(cluster, self._written)
+            checkpoint = topics.get(self._checkpoint.topic)
+            if checkpoint is not None and checkpoint.id == self._checkpoint_id:
+                ends = await cluster.ends([self._checkpoint], committed=False)
+                if ends[self._checkpoint] in self._ends:
+                    return self._position
+            await self._topics.require_checkpoint(cluster)
+            found = await checkpoints.read(cluster, self._checkpoint, self._key)
+            return None if found is None else _position_of(found)
+
+    async def close(self) -> None:
+        producer, self._producer = self._producer, None
+        self._forget()
+        if producer is not None:
+            await producer.stop()
+
+    def _opened(self) -> tuple[Producer, Cluster]:
+        if self._producer is None or self._cluster is None:
+            raise Unavailable("kafka: the sink is closed, or was closed after a doubt: open it again")
+        return self._producer, self._cluster
+
+    @asynccontextmanager
+    async def _attempt(self, doing: str) -> AsyncIterator[None]:
+        """A deadline and one translation around everything that talks to brokers; afterwards, no doubtful producer."""
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                yield
+        except Exception as error:
+            producer, self._producer = self._producer, None
+            if producer is not None:
+                await producer.discard()
+            translated = translate(error, doing, self._settings.timeout)
+            if translated is error:
+                raise
+            raise translated from error
+
+
+def _position_of(checkpoint: Checkpoint) -> Position:
+    return Position(checkpoint.offset, checkpoint.source, checkpoint.destination)
