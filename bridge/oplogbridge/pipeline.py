@@ -22,6 +22,7 @@ from oplogbridge.dead_letters import DeadLetters
 from oplogbridge.errors import Fenced, Misconfigured, Rejected, Unavailable
 from oplogbridge.handoff import Handoff, Part, parts_of
 from oplogbridge.lease import Lease
+from oplogbridge.offsets import move_offset
 from oplogbridge.sink import Sink, SinkTraits
 from oplogbridge.source.start import Pages, Start, resolve
 from oplogbridge.state import StateStore, Stored
@@ -45,9 +46,9 @@ class PipelineSpec:
     start: Start
     codec: Codec
     traits: SinkTraits
+    sink_kind: str
     make_sink: Callable[[], Sink]
-    make_dead_letters: Callable[[], Sink] | None  # None: `on_rejected: stop`
-    guarantee: Literal["exactly_once", "at_least_once"]
+    make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
 
 
 class Pipeline:
@@ -83,6 +84,8 @@ class Pipeline:
         self._heartbeat_at = 0.0
         self._handoff: Handoff | None = None
         self._task: asyncio.Task[None] | None = None
+        self._opened = asyncio.Lock()  # one opening at a time: ours, or an operator's `move`
+        self._moved = asyncio.Event()
         self._last_trouble: PipelineState = "waiting"
         self._writing = False
         self._stopping = False
@@ -92,10 +95,11 @@ class Pipeline:
         self._task = asyncio.current_task()
         try:
             while not self._stopping:
-                wait_seconds = await self._live()
+                async with self._opened:
+                    wait_seconds = await self._live()
                 if wait_seconds is None:
                     return
-                await self._clock.sleep(wait_seconds)
+                await self._pause(wait_seconds)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise  # the lease is lost or the process ends: not ours to swallow
@@ -138,6 +142,36 @@ class Pipeline:
             self._handoff.close()
         if not self._writing and self._task is not None:
             self._task.cancel()
+
+    @property
+    def name(self) -> str:
+        return self._spec.name
+
+    async def move(self, offset: int) -> tuple[Stored | None, Stored]:
+        """An operator's `offsets set`, between two openings of a pipeline that stopped. It then tries again at once.
+
+        Raises:
+            Misconfigured: The pipeline is not stopped, or the destination cannot go there.
+        """
+        if self._status.state != "stopped" or self._opened.locked():
+            raise Misconfigured(
+                f"pipeline {self.name} is {self._status.state}: stop the instance that runs it, then set the offset"
+            )
+        async with self._opened:
+            moved = await move_offset(self._spec, offset=offset, store=self._store, lease=self._lease)
+        self._saved = moved[1]
+        self._moved.set()
+        return moved
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next opening; an operator's move ends it early."""
+        self._moved.clear()
+        waits = [asyncio.create_task(self._clock.sleep(seconds)), asyncio.create_task(self._moved.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in waits:
+                waiting.cancel()
 
     async def _open(self, sink: Sink) -> int:
         """Fence, then position, then stored offset; choose; save the choice before the first poll."""

@@ -18,7 +18,7 @@ from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.pipeline import Pipeline, PipelineSpec
 from oplogbridge.source.reader import Client, Reader
-from oplogbridge.state import Holder, StateStore
+from oplogbridge.state import Holder, StateStore, Stored
 from oplogbridge.status import PipelineStatus, SourceStatus
 
 _log = structlog.get_logger()
@@ -109,6 +109,17 @@ class SourceRunner:
         if self._queueing is not None:
             self._queueing.cancel()
 
+    async def set_offset(self, pipeline: str, offset: int) -> tuple[Stored | None, Stored]:
+        """An operator's `offsets set` for a pipeline that stopped; it tries again at once from there.
+
+        Raises:
+            Misconfigured: The pipeline runs, this process does not hold the lease, or the destination refuses.
+        """
+        running = next((one for one in self._pipelines if one.name == pipeline), None)
+        if running is None:
+            raise Misconfigured(f"pipeline {pipeline} does not run here now: try again, or stop the instances first")
+        return await running.move(offset)
+
     async def _queue_for_lease(self) -> Lease:
         said: str | None = None
         for status in self._pipeline_status.values():
@@ -159,6 +170,8 @@ class SourceRunner:
         ]
         self.lease, self.reader = lease, reader
         self._status.lease_held, self._status.epoch = True, lease.epoch
+        for pipeline_status in self._pipeline_status.values():
+            pipeline_status.progress_at = self._clock.monotonic()  # readiness counts from here
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(lease.keep(self._store)), tasks.create_task(reader.run())]

@@ -74,6 +74,11 @@ class Reader:
         found = self._cache.find(offset, self._clock.monotonic())
         return found if found is not None else await self._ask(offset)
 
+    @property
+    def error(self) -> str | None:
+        """Why the source does not answer now."""
+        return self._status.error
+
     async def tail(self) -> Page:
         """The newest entries of the log, ascending."""
         return await self._ask(TAIL)

@@ -1,0 +1,120 @@
+"""Prometheus metrics, read off the status at scrape time: the hot path pays nothing but two observations a page.
+
+Names begin with `oplog_bridge_`. docs/configuration.md lists them; a test holds the list to this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from oplogbridge.source.start import unix_seconds
+from oplogbridge.status import BridgeStatus, PipelineState, PipelineStatus
+
+PIPELINE_STATES: tuple[PipelineState, ...] = ("waiting", "opening", "running", "retrying", "stopped", "finished")
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+_SOURCE_COUNTERS = {
+    "polls": "requests sent to the source",
+    "poll_failures": "polls without a usable answer",
+    "entries_read": "entries in the pages received",
+    "entries_dropped": "entries below the offset asked for, which the source should not have sent",
+    "pages_reordered": "pages that were not in ascending order",
+    "bytes_received": "bytes of the pages, unpacked",
+}
+_PIPELINE_COUNTERS = {
+    "events_delivered": "events durable at the destination",
+    "bytes_delivered": "payload bytes durable at the destination",
+    "entries_filtered": "entries that the filter held back",
+    "events_rejected": "events that the destination refused for good, and malformed entries",
+    "dead_letters": "events kept as dead letters",
+    "writes": "atomic writes",
+    "retries": "times that the pipeline closed its sink and waited",
+    "rewinds": "times that the destination had lost acknowledged writes",
+}
+
+
+class Metrics:
+    """The registry of one bridge."""
+
+    def __init__(self, status: BridgeStatus, *, unix: Callable[[], float]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_StatusCollector(status, unix))
+        self._poll = Histogram(
+            "oplog_bridge_poll_seconds", "one poll", ["source"], buckets=SECONDS_BUCKETS, registry=self._registry
+        )
+        self._write = Histogram(
+            "oplog_bridge_write_seconds",
+            "one atomic write",
+            ["pipeline"],
+            buckets=SECONDS_BUCKETS,
+            registry=self._registry,
+        )
+        for source in status.sources.values():
+            source.observe_poll_seconds = self._poll.labels(source.name).observe
+        for pipeline in status.pipelines.values():
+            pipeline.observe_write_seconds = self._write.labels(pipeline.name).observe
+
+    def text(self) -> bytes:
+        """The exposition in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _StatusCollector(Collector):
+    def __init__(self, status: BridgeStatus, unix: Callable[[], float]) -> None:
+        self._status = status
+        self._unix = unix
+
+    def collect(self) -> Iterator[Metric]:
+        sources, pipelines = self._status.sources.values(), self._status.pipelines.values()
+        for name, text in _SOURCE_COUNTERS.items():
+            counter = CounterMetricFamily(f"oplog_bridge_{name}", text, labels=["source"])
+            for source in sources:
+                counter.add_metric([source.name], getattr(source, name))
+            yield counter
+        held = GaugeMetricFamily("oplog_bridge_lease_held", "1 while this process holds the lease", labels=["source"])
+        for source in sources:
+            held.add_metric([source.name], source.lease_held)
+        yield held
+        labels = ["pipeline", "source", "sink"]
+        for name, text in _PIPELINE_COUNTERS.items():
+            counter = CounterMetricFamily(f"oplog_bridge_{name}", text, labels=labels)
+            for pipeline in pipelines:
+                counter.add_metric(_labels(pipeline), getattr(pipeline, name))
+            yield counter
+        yield from self._gauges(labels)
+
+    def _gauges(self, labels: list[str]) -> Iterator[Metric]:
+        offset = GaugeMetricFamily("oplog_bridge_offset", "the next sequence to read", labels=labels)
+        waiting = GaugeMetricFamily("oplog_bridge_lag_entries", "entries read and not yet durable", labels=labels)
+        lag = GaugeMetricFamily(
+            "oplog_bridge_lag_seconds", "age of the last delivered entry; 0 when caught up", labels=labels
+        )
+        state = GaugeMetricFamily("oplog_bridge_pipeline_state", "1 for the present state", labels=[*labels, "state"])
+        for pipeline in self._status.pipelines.values():
+            own = _labels(pipeline)
+            if pipeline.offset is not None:
+                offset.add_metric(own, pipeline.offset)  # a double here, as in all of Prometheus: a trend, not a value
+            waiting.add_metric(own, pipeline.entries_waiting)
+            behind = lag_seconds(pipeline, self._unix())
+            if behind is not None:
+                lag.add_metric(own, behind)
+            for name in PIPELINE_STATES:
+                state.add_metric([*own, name], name == pipeline.state)
+        yield from (offset, waiting, lag, state)
+
+
+def lag_seconds(pipeline: PipelineStatus, unix_now: float) -> float | None:
+    """How far the pipeline is behind the source, in seconds of the source's clock; None when nothing is known yet."""
+    if pipeline.caught_up:
+        return 0.0
+    written = unix_seconds(pipeline.last_event_time)
+    return None if written is None else max(0.0, unix_now - written)
+
+
+def _labels(pipeline: PipelineStatus) -> list[str]:
+    return [pipeline.name, pipeline.source, pipeline.sink]

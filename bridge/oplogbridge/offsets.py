@@ -1,0 +1,54 @@
+"""Moving a pipeline's offset by hand: the sink first, then the store, under the lease. Used by the command and by a
+running holder alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from oplogbridge.choice import mark_of
+from oplogbridge.errors import Misconfigured
+from oplogbridge.lease import Lease
+from oplogbridge.sink import Sink, SinkTraits
+from oplogbridge.state import StateStore, Stored
+from oplogbridge.values import OFFSET_MAX
+
+
+class Movable(Protocol):
+    """The part of a pipeline's specification that moving its offset needs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def source_id(self) -> str: ...
+    @property
+    def traits(self) -> SinkTraits: ...
+    @property
+    def make_sink(self) -> Callable[[], Sink]: ...
+
+
+async def move_offset(spec: Movable, *, offset: int, store: StateStore, lease: Lease) -> tuple[Stored | None, Stored]:
+    """Set the offset, and the sink's own position where it has one. Returns what was stored before, and what is now.
+
+    The order matters (protocol check, schedule 4): with the store first, a crash in between would leave an offset whose
+    mark is not the position, and the position would win.
+
+    Raises:
+        Misconfigured: The destination cannot go back, or the offset is out of range.
+    """
+    if not 0 <= offset <= OFFSET_MAX:
+        raise Misconfigured(f"{offset} is no offset: it lies between 0 and 2^63")
+    sink = spec.make_sink()
+    try:
+        position = await sink.open()
+        before = await store.load(spec.source, lease.token, spec.name)
+        if spec.traits.holds_position:
+            lease.check()
+            position = await sink.move(offset)
+        now = Stored(offset, mark_of(position), spec.source_id, sink.destination)
+        await store.save(spec.source, lease.token, spec.name, now, replacing=before)
+        return before, now
+    finally:
+        await sink.close()
