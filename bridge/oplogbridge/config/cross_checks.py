@@ -30,8 +30,9 @@ def cross_check(
     whole = {name: pipeline for name, pipeline in pipelines.items() if isinstance(pipeline, dict)}
     yield from _unknown_sources(sources, whole, hidden)
     for name, pipeline in whole.items():
-        if pipeline.get("source") in sources:
-            yield from _subjects_of_others(name, pipeline["source"], pipeline.get("filter"))
+        source = pipeline.get("source")
+        if isinstance(source, str) and source in sources:
+            yield from _subjects_of_others(name, source, pipeline.get("filter"))
         if pipeline.get("on_rejected") == "dead_letter" and "dead_letter" not in pipeline:
             text = "is required with on_rejected: dead_letter (a sink: kind, and its keys)"
             yield Problem(("pipelines", name, "dead_letter"), text)

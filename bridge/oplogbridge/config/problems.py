@@ -65,10 +65,13 @@ def of_validation(
             key, keys = str(path[-1]), keys_of(model_at(model, path[len(prefix) : -1]))
             problems[path, ""] = Problem(path, f"unknown key{hint(key, keys)}")
             unknown[*path[:-1], nearest(key, keys) or ""] = key
+    paths = {(*prefix, *_real_path(detail, data)) for detail in details}
     for detail in details:
         path = (*prefix, *_real_path(detail, data))
         if detail["type"] == "extra_forbidden" or (detail["type"] == "missing" and path in unknown):
             continue  # one mistake, one line: the misspelled key is the missing one
+        if detail["type"] == "too_short" and any(other[:-1] == path for other in paths):
+            continue  # too short only without its wrong items
         text = _text_of(detail, show=path not in hidden)
         problems.setdefault((path, text), Problem(path, text))
     return list(problems.values())

@@ -115,6 +115,8 @@ class _Reader:
 
     def _next(self) -> Event:
         event: Event = self._loader.get_event()
+        if isinstance(event, ScalarEvent) and not event.value.isascii():
+            event.value.encode()  # UnicodeEncodeError for half a character ("\ud800"), which nothing after us can write
         if event.start_mark is not None:
             self.line = event.start_mark.line + 1
         return event

@@ -1,0 +1,255 @@
+"""Pipelines: from where, what, where to."""
+
+import pytest
+
+from oplogbridge.config import parse_start, start_text
+from oplogbridge.source.start import Start
+from unit.config_samples import URL, loaded, minimal, mistakes, settings, with_pipeline
+
+STARTS = "must be earliest, latest, a sequence (0 to 2^63) or a time with its zone (2026-11-22T10:00:00Z)"
+
+
+def pipeline(**keys):
+    return settings(with_pipeline(**keys)).pipelines["out"]
+
+
+def test_everything_but_source_and_sink_has_a_default():
+    out = pipeline()
+
+    assert (out.source, out.start, out.format, out.key) == ("shop", Start("earliest"), "cloudevents", "{type}/{id}")
+    assert (out.filter.types, out.filter.operations, out.filter.subjects) == (None, None, None)
+    assert (out.on_rejected, out.dead_letter) == ("stop", None)
+    assert (out.sink.kind, out.sink.plugin.kind, out.sink.settings.path) == ("file", "file", "{pipeline}.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("written", "start"),
+    [
+        ("earliest", Start("earliest")),
+        ("latest", Start("latest")),
+        (0, Start("sequence", 0)),
+        (6112271540663877633, Start("sequence", 6112271540663877633)),
+        ("6112271540663877633", Start("sequence", 6112271540663877633)),
+        (2**63, Start("sequence", 2**63)),
+        ("2026-11-22T10:00:00Z", Start("time", 1795341600)),
+        ("2026-11-22T12:00:00.9+02:00", Start("time", 1795341600)),
+        ("2026-11-22t10:00z", Start("time", 1795341600)),
+    ],
+)
+def test_a_start_is_a_word_a_sequence_or_a_time(written, start):
+    assert pipeline(start=written).start == start
+    assert parse_start(start_text(start)) == start
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("newest", STARTS),
+        (-1, STARTS),
+        (2**63 + 1, STARTS),
+        ("9" * 5000, STARTS),
+        (True, STARTS),
+        (6.112e18, f"{STARTS}: a float has rounded the sequence already"),
+        ("2026-11-22", STARTS),
+        ("2026-11-22T10:00:00", "must be a time with its zone: put Z (UTC) or +02:00 behind it"),
+        ("2026-13-22T10:00:00Z", f"must be a time that exists: {STARTS.removeprefix('must be ')}"),
+        (
+            "1969-12-31T00:00:00Z",
+            "must be a time from 1970-01-01 to 2038-01-19, which is all that sequences can express",
+        ),
+        (
+            "2039-01-01T00:00:00Z",
+            "must be a time from 1970-01-01 to 2038-01-19, which is all that sequences can express",
+        ),
+        (
+            "0001-01-01T00:00:00+23:59",
+            "must be a time from 1970-01-01 to 2038-01-19, which is all that sequences can express",
+        ),
+    ],
+)
+def test_any_other_start_is_told_what_is_allowed(written, why):
+    assert mistakes(with_pipeline(start=written)) == [f"pipelines.out.start: {why}"]
+
+
+def test_a_filter_has_three_conditions():
+    wanted = pipeline(
+        filter={"types": ["user", "order"], "operations": ["delete"], "subjects": ["shop.order.>", "*.user.*", ">"]}
+    ).filter
+    assert wanted.types == ("user", "order")
+    assert wanted.operations == ("delete",)
+    assert wanted.subjects == ("shop.order.>", "*.user.*", ">")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "line"),
+    [
+        ({"types": []}, "types: must not be empty"),
+        ({"types": "user"}, "types: must be a list"),
+        ({"types": [True]}, "types[0]: must be text: put quotes around it"),
+        (
+            {"operations": ["update", "updte"]},
+            'operations[1]: must be create, update or delete, is "updte" (did you mean "update"?)',
+        ),
+        ({"subjects": ["shop..x"]}, "subjects[0]: must be words with single dots between them, like shop.order.>"),
+        (
+            {"subjects": ["shop.>.x"]},
+            "subjects[0]: * stands for one whole word, > only at the end and for all that follow",
+        ),
+        (
+            {"subjects": ["shop.ord*.x"]},
+            "subjects[0]: * stands for one whole word, > only at the end and for all that follow",
+        ),
+        (
+            {"subjects": ["shop.>", "shp.>"]},
+            'subjects[1]: lets nothing pass: the subjects of this source begin with "shop."',
+        ),
+    ],
+)
+def test_a_filter_that_cannot_mean_anything_is_a_mistake(wanted, line):
+    assert mistakes(with_pipeline(filter=wanted)) == [f"pipelines.out.filter.{line}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("format", "flat", "flat comes in a later version"),
+        ("format", "debezium", "debezium comes in a later version"),
+        ("format", "cloudevent", 'must be cloudevents or raw, is "cloudevent" (did you mean "cloudevents"?)'),
+        ("key", "{typ}", "unknown field {typ} in '{typ}': allowed are {id}, {operation}, {source}, {type}"),
+        ("key", "{", "a single '{' in '{': write '{{' for the brace"),
+        ("key", "", "must not be empty"),
+        ("on_rejected", "skip", 'must be stop or dead_letter, is "skip"'),
+        ("source", "shp", 'unknown source "shp" (did you mean "shop"? allowed: shop)'),
+        ("source", ["shop"], "must be text"),
+        ("sink", "file", "must be a mapping with a kind, and the keys of that sink"),
+    ],
+)
+def test_a_wrong_value_is_told_what_is_allowed(key, value, why):
+    assert mistakes(with_pipeline(**{key: value})) == [f"pipelines.out.{key}: {why}"]
+
+
+def test_what_a_sink_finds_wrong_stands_below_the_sink_with_the_rest():
+    data = with_pipeline(format="row", sink={"kind": "file", "path": "{pipline}", "mode": 1})
+    assert sorted(mistakes(data)) == [
+        'pipelines.out.format: must be cloudevents or raw, is "row" (did you mean "raw"?)',
+        "pipelines.out.sink.mode: unknown key (allowed: path)",
+        "pipelines.out.sink.path: unknown field {pipline} in '{pipline}': allowed are {pipeline}, {source}",
+    ]
+
+
+def test_a_sink_needs_a_kind_that_is_installed():
+    (missing,) = mistakes(with_pipeline(sink={"path": "x"}))
+    assert missing.startswith("pipelines.out.sink.kind: is required (allowed: file, ")
+    (unknown,) = mistakes(with_pipeline(sink={"kind": "fiel", "path": "x"}))
+    assert unknown.startswith('pipelines.out.sink.kind: unknown sink "fiel" (did you mean "file"? allowed: file, ')
+    (number,) = mistakes(with_pipeline(sink={"kind": 1}))
+    assert number.startswith("pipelines.out.sink.kind: must be text (allowed: ")
+
+
+def test_dead_letters_need_a_sink_of_their_own():
+    assert mistakes(with_pipeline(on_rejected="dead_letter")) == [
+        "pipelines.out.dead_letter: is required with on_rejected: dead_letter (a sink: kind, and its keys)"
+    ]
+    letters = {"kind": "file", "path": "letters.jsonl"}
+    out = pipeline(on_rejected="dead_letter", dead_letter=letters)
+    assert out.dead_letter.settings.path == "letters.jsonl"
+    assert loaded(with_pipeline(dead_letter=letters)).warnings == (
+        "pipelines.out.dead_letter: is not used: on_rejected is stop",
+    )
+    assert mistakes(with_pipeline(on_rejected="dead_letter", dead_letter={"kind": "file", "path": "./out.jsonl"})) == [
+        "pipelines.out.dead_letter: is the place that the pipeline itself writes to: give it another"
+    ]
+
+
+def test_a_file_belongs_to_one_pipeline():
+    data = minimal()
+    data["pipelines"]["again"] = {"source": "shop", "sink": {"kind": "file", "path": "./x/../out.jsonl"}}
+    assert mistakes(data) == [
+        "pipelines.again.sink: writes to the same file as pipelines.out.sink: a file belongs to one pipeline"
+    ]
+
+
+def test_templates_that_differ_by_pipeline_are_different_files():
+    data = minimal()
+    data["pipelines"]["again"] = {"source": "shop", "sink": {"kind": "file", "path": "{pipeline}.jsonl"}}
+    assert mistakes(data) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Out", "must begin with a letter or digit and hold only a-z, 0-9, dots, _ and - (at most 100)"),
+        ("-out", "must begin with a letter or digit and hold only a-z, 0-9, dots, _ and - (at most 100)"),
+        ("x" * 101, "must begin with a letter or digit and hold only a-z, 0-9, dots, _ and - (at most 100)"),
+        (
+            "out.dead-letters",
+            "must not end in .dead-letters or contain .replay. (what we keep for those has such names)",
+        ),
+        ("out.replay.1", "must not end in .dead-letters or contain .replay. (what we keep for those has such names)"),
+    ],
+)
+def test_names_are_safe_wherever_they_are_used(name, why):
+    data = minimal()
+    data["pipelines"] = {name: data["pipelines"]["out"]}
+    (line,) = mistakes(data)
+    assert line.endswith(f": {why}")
+
+
+def test_defaults_are_laid_under_each_pipeline():
+    data = minimal()
+    data["defaults"] = {
+        "format": "raw",
+        "filter": {"types": ["user"], "operations": ["create"]},
+        "on_rejected": "dead_letter",
+        "dead_letter": {"kind": "file", "path": "{pipeline}.dead.jsonl"},
+        "sink": {"kind": "memory", "goes_back": False},
+    }
+    data["pipelines"]["out"]["filter"] = {"types": ["order"]}
+    data["pipelines"]["mem"] = {"source": "shop", "format": "cloudevents", "sink": {"name": "x"}, "on_rejected": "stop"}
+    data["pipelines"]["mem"]["dead_letter"] = None
+
+    found = settings(data)
+
+    out, mem = found.pipelines["out"], found.pipelines["mem"]
+    assert (out.format, out.filter.types, out.filter.operations) == ("raw", ("order",), ("create",))
+    assert (out.sink.kind, out.sink.settings.path) == ("file", "{pipeline}.jsonl")
+    assert (mem.format, mem.filter.types, mem.sink.kind, mem.sink.settings.name) == (
+        "cloudevents",
+        ("user",),
+        "memory",
+        "x",
+    )
+    assert mem.sink.settings.goes_back is False
+    assert mem.dead_letter is None
+    assert found.defaults == {}
+
+
+def test_a_mistake_in_defaults_is_reported_once_however_many_pipelines_there_are():
+    data = minimal()
+    data["defaults"] = {"formt": "raw", "start": "newest", "sink": {"kind": "file", "pth": 1}, "key": "${NOBODY}"}
+    data["pipelines"] = {f"p{n}": {"source": "shop", "sink": {"path": "{pipeline}"}} for n in range(3)}
+    data["pipelines"]["p1"]["start"] = "oldest"
+
+    lines = mistakes(data)
+
+    assert [line.split(": ")[0] for line in lines] == [
+        "pipelines.p1.start",
+        "defaults.formt",
+        "defaults.start",
+        "defaults.sink.pth",
+        "defaults.key",
+    ]
+
+
+def test_a_configuration_needs_a_pipeline():
+    assert mistakes({"sources": {"shop": {"url": URL}}}) == ["pipelines: at least one pipeline is required"]
+    assert mistakes({}) == ["pipelines: at least one pipeline is required"]
+    assert mistakes({"pipelines": []}) == ["pipelines: must be a mapping (key: value)"]
+
+
+def test_a_name_with_nothing_below_it_lacks_everything():
+    assert mistakes({"sources": {"shop": None}, "pipelines": {"out": None}}) == [
+        "sources.shop.url: is required",
+        "pipelines.out.source: is required",
+        "pipelines.out.sink: is required",
+    ]
