@@ -6,19 +6,28 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError
 
 from services import KafkaServer, RedisServer, ServerFailed, free_port
 
 TESTS_DIR = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def secured_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+    request.getfixturevalue("kafka_server")  # skips when there is no Kafka here
+    with KafkaServer().start(sasl_ssl=True) as server:
+        yield server
 
 
 def redis_client(server: RedisServer, **options: object) -> redis.Redis:
@@ -119,6 +128,26 @@ async def test_clients_of_the_proxied_listener_are_told_the_proxy(kafka_server: 
         assert [broker.port for broker in brokers] == [kafka_server.proxied_port]
     finally:
         await admin.close()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+async def test_kafka_lets_in_over_tls_whoever_knows_the_password(mechanism: str, secured_kafka: KafkaServer) -> None:
+    def producer(password: str) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=secured_kafka.secured_bootstrap_servers,
+            security_protocol="SASL_SSL",
+            ssl_context=ssl.create_default_context(cafile=secured_kafka.ca_path),
+            sasl_mechanism=mechanism,
+            sasl_plain_username=secured_kafka.username,
+            sasl_plain_password=password,
+        )
+
+    async with producer(secured_kafka.password) as client:
+        assert client.client.cluster.brokers()
+    stranger = producer("wrong")
+    with pytest.raises(KafkaConnectionError):
+        await stranger.start()
+    await stranger.stop()
 
 
 def test_people_start_ask_and_stop_a_server_by_command(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ _COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-
 _JDK_MAJOR_MIN = 17
 _HOW_TO_INSTALL = "apt-get install default-jdk-headless maven, then `make services-install`"
 _STEP_WITHIN_SECONDS = 600
+# A user of the SASL listener (kafka_security.py) stands in the storage from the first start on.
+USERNAME, PASSWORD = "bridge", "bridge-secret"
 _CLUSTER_ID = "b3Bsb2ctYnJpZGdlLXRlcw"  # any 16 bytes in base64
+_FORMAT_OPTIONS = ("-t", _CLUSTER_ID, "--add-scram", f"SCRAM-SHA-256=[name={USERNAME},password={PASSWORD}]")
 
 
 class Installation(NamedTuple):
@@ -64,8 +67,9 @@ def installed() -> Installation:
     java = shutil.which("java")
     if java is None:
         raise MissingServer(f"Apache Kafka needs a JDK >= {_JDK_MAJOR_MIN}: {_HOW_TO_INSTALL}")
-    # The pom is part of the name, so that a new version of Kafka is a new directory.
-    installation = Installation(java, SERVICES_DIR / f"kafka-libs-{zlib.crc32(_POM.read_bytes()):08x}")
+    # What it is made from is part of the name, so that a new version of Kafka is a new directory.
+    made_from = zlib.crc32(_POM.read_bytes() + repr(_FORMAT_OPTIONS).encode())
+    installation = Installation(java, SERVICES_DIR / f"kafka-libs-{made_from:08x}")
     if not installation.libs_dir.exists():
         _install(installation)
     return installation
@@ -79,7 +83,7 @@ def _install(installation: Installation) -> None:
     SERVICES_DIR.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SERVICES_DIR, prefix="installing-") as temporary:
         made = installation._replace(libs_dir=Path(temporary) / "libs")
-        _run([maven, "-q", "-B", "-f", str(_POM), _COPY_DEPENDENCIES, f"-DoutputDirectory={made.libs_dir}"])
+        run([maven, "-q", "-B", "-f", str(_POM), _COPY_DEPENDENCIES, f"-DoutputDirectory={made.libs_dir}"])
         _format(made)
         try:
             made.libs_dir.rename(installation.libs_dir)  # whole or not at all
@@ -97,7 +101,7 @@ def _format(installation: Installation) -> None:
         "log.dirs": str(installation.formatted_dir),
     }
     properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    _run(installation.storage_tool("format", "-t", _CLUSTER_ID, "-c", str(properties)))
+    run(installation.storage_tool("format", "-c", str(properties), *_FORMAT_OPTIONS))
 
 
 def _check_jdk(java: str) -> None:
@@ -107,7 +111,7 @@ def _check_jdk(java: str) -> None:
         raise MissingServer(f"Apache Kafka needs a JDK >= {_JDK_MAJOR_MIN}, this one is {version}: {_HOW_TO_INSTALL}")
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_STEP_WITHIN_SECONDS, check=False)
     if done.returncode:
         raise ServerFailed(f"{command[0]} ended with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")

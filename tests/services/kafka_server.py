@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from services import kafka_install
+from services import kafka_install, kafka_security
 from services.kafka_install import Installation
 from services.ports import free_port
 from services.process import ServerProcess
@@ -28,11 +28,25 @@ class KafkaServer(ServerProcess):
     proxied_port = 0
     behind_proxy_port = 0
 
+    # With `start(sasl_ssl=True)`: a listener for SASL over TLS, PLAIN or SCRAM-SHA-256, both with this login.
+    secured_port = 0
+    username = kafka_install.USERNAME
+    password = kafka_install.PASSWORD
+
     def start(
-        self, *, port: int | None = None, config: Mapping[str, str] | None = None, heap_max: str = "256m"
+        self,
+        *,
+        port: int | None = None,
+        config: Mapping[str, str] | None = None,
+        heap_max: str = "256m",
+        sasl_ssl: bool = False,
     ) -> Self:
         """Starts on a free port, waits for its answer to ApiVersions. `config`: server.properties over the defaults."""
-        return self._start(prepared(), port=port, config=config, heap_max=heap_max)
+        installation = prepared()
+        if sasl_ssl:
+            self.secured_port = free_port()
+            self._certificates = kafka_security.certificates(installation)
+        return self._start(installation, port=port, config=config, heap_max=heap_max)
 
     def _start(
         self,
@@ -63,6 +77,15 @@ class KafkaServer(ServerProcess):
     def proxied_bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.proxied_port}"
 
+    @property
+    def secured_bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.secured_port}"
+
+    @property
+    def ca_path(self) -> Path:
+        """The authority, as PEM, that signed the certificate of the secured listener."""
+        return self._certificates.ca
+
     def _command(self) -> list[str]:
         properties = self.data_dir / "server.properties"
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._properties().items()))
@@ -74,13 +97,19 @@ class KafkaServer(ServerProcess):
             "PROXIED": (self.behind_proxy_port, self.proxied_port),
             "CONTROLLER": (self._controller_port, self._controller_port),
         }
+        protocols = dict.fromkeys(listeners, "PLAINTEXT")
+        security: dict[str, str] = {}
+        if self.secured_port:
+            listeners[kafka_security.LISTENER] = (self.secured_port, self.secured_port)
+            protocols[kafka_security.LISTENER] = "SASL_SSL"
+            security = kafka_security.broker_properties(self._certificates)
         advertised = [name for name in listeners if name != "CONTROLLER"]
         return {
             **kafka_install.FORMAT_PROPERTIES,
             "controller.quorum.voters": f"{kafka_install.NODE_ID}@127.0.0.1:{self._controller_port}",
             "listeners": ",".join(f"{name}://127.0.0.1:{listens}" for name, (listens, _) in listeners.items()),
             "advertised.listeners": ",".join(f"{name}://127.0.0.1:{listeners[name][1]}" for name in advertised),
-            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": str(self.data_dir / "data"),
             "offsets.topic.replication.factor": "1",
@@ -94,6 +123,7 @@ class KafkaServer(ServerProcess):
             # After a SIGKILL the port opens only when the old registration has expired: 9 s by default.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
+            **security,
             **self._extra_config,
         }
 
