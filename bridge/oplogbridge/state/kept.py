@@ -21,6 +21,10 @@ def token(epoch: int, nonce: str) -> str:
     return f"{epoch}-{nonce}"
 
 
+def nonce_of(token: str) -> str:
+    return token.partition("-")[2]
+
+
 def holder_to_text(holder: Holder) -> str:
     return msgspec.json.encode(holder).decode()
 

@@ -31,7 +31,7 @@ class Memory:
     leases: dict[str, MemoryLease] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     offsets: dict[str, str] = field(default_factory=dict)  # pipeline to the text of a `Stored`
-    audit: deque[AuditRecord] = field(default_factory=lambda: deque(maxlen=kept.AUDIT_RECORDS_MAX))
+    audit: deque[AuditRecord] = field(default_factory=deque)  # newest first
 
     def wipe(self) -> None:
         """Forget everything, as a Redis without persistence does when it restarts."""
@@ -106,6 +106,8 @@ class MemoryStateStore:
     async def record(self, record: AuditRecord) -> None:
         self._check_open()
         self.memory.audit.appendleft(record)
+        while len(self.memory.audit) > kept.AUDIT_RECORDS_MAX:
+            self.memory.audit.pop()
 
     async def audit(self, records_max: int) -> list[AuditRecord]:
         self._check_open()

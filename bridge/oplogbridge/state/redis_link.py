@@ -1,0 +1,181 @@
+"""Connections to one Redis: a command is sent once, its answer is read or the connection is thrown away.
+
+redis-py's client and pool are left aside: their retries repeat commands, and what becomes of a connection whose answer
+did not come in time depends on the version. Here one rule covers it: after anything but a whole answer the connection
+is closed, and a late answer has nobody to be paired with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
+from oplogbridge.state.redis_scripts import Script
+from oplogbridge.state.urls import RedisAddress
+
+_CONNECTIONS_MAX = 8  # a save is under a millisecond of the server's time: more would only queue there
+_IDLE_SECONDS_MAX = 30.0  # servers and load balancers close idle connections; ours go first
+
+# What a rightly configured server answers while it cannot serve. Any other error that it answers needs a person.
+_PASSING = (
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,  # the fail-over is not over, or the name still leads to the old primary
+    exceptions.TryAgainError,
+)
+# The same where redis-py has no class, or where the code stands inside the error of a script (Redis 6).
+_PASSING_CODES = re.compile(r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN)\b")
+_LASTING = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.AuthenticationWrongNumberOfArgsError,
+)
+
+
+class RedisLink:
+    """`call` and `run` raise `Unavailable` within `deadline_seconds`, or `Misconfigured`; nothing of redis-py."""
+
+    def __init__(self, address: RedisAddress, *, deadline_seconds: float) -> None:
+        self._address = address
+        self._deadline_seconds = deadline_seconds
+        self._idle: list[tuple[float, Connection]] = []  # with the time it became idle; the newest last
+        self._places = asyncio.Semaphore(_CONNECTIONS_MAX)
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"RedisLink({self._address})"
+
+    async def run(self, script: Script, keys: list[str], arguments: list[str]) -> Any:
+        """EVALSHA, and EVAL when the server does not know the script yet (then nothing of it has happened)."""
+        rest = [str(len(keys)), *keys, *arguments]
+        return await self._exchange("EVALSHA", script.sha1, *rest, unknown_script=("EVAL", script.text, *rest))
+
+    async def call(self, *command: str) -> Any:
+        return await self._exchange(*command, unknown_script=None)
+
+    async def close(self) -> None:
+        """Connections in use are closed by their users."""
+        self._closed = True
+        await self._drop_idle()
+
+    async def _exchange(self, *command: str, unknown_script: tuple[str, ...] | None) -> Any:
+        try:
+            async with asyncio.timeout(self._deadline_seconds), self._places:
+                connection = await self._take()
+                whole = False
+                try:
+                    answer = await self._ask(connection, command)
+                    if isinstance(answer, exceptions.NoScriptError) and unknown_script is not None:
+                        answer = await self._ask(connection, unknown_script)
+                    whole = not isinstance(answer, Exception)
+                finally:
+                    if whole and not self._closed:
+                        await self._give_back(connection)
+                    else:
+                        await connection.disconnect(nowait=True)
+        except TimeoutError:
+            await self._drop_idle()
+            raise Unavailable(f"{self._address} did not answer within {self._deadline_seconds:g} s") from None
+        except exceptions.RedisError as error:
+            answer = error
+        if isinstance(answer, exceptions.RedisError):
+            # The idle ones may lead to the same demoted primary, or to the old address of a name.
+            await self._drop_idle()
+            raise self._translated(answer) from self._cause(answer)
+        return answer
+
+    async def _ask(self, connection: Connection, command: tuple[str, ...]) -> Any:
+        """The server's answer; an error that it answered is returned, whatever else went wrong is raised."""
+        await connection.connect()  # type: ignore[no-untyped-call]  # nothing happens when it is
+        await connection.send_command(*command, check_health=False)
+        try:
+            return await connection.read_response()
+        except exceptions.ResponseError as error:
+            return error
+
+    async def _take(self) -> Connection:
+        if self._idle:
+            since, connection = self._idle[-1]
+            if asyncio.get_running_loop().time() - since < _IDLE_SECONDS_MAX:
+                self._idle.pop()
+                return connection
+            await self._drop_idle()  # the newest was idle for too long, so were all
+        return self._new_connection()
+
+    async def _give_back(self, connection: Connection) -> None:
+        now = asyncio.get_running_loop().time()
+        self._idle.append((now, connection))
+        while now - self._idle[0][0] >= _IDLE_SECONDS_MAX:
+            await self._idle.pop(0)[1].disconnect(nowait=True)
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for _, connection in idle:
+            await connection.disconnect(nowait=True)
+
+    def _new_connection(self) -> Connection:
+        address = self._address
+        shared: dict[str, Any] = {
+            "host": address.host,
+            "port": address.port,
+            "db": address.database,
+            "username": address.username,
+            "password": address.password,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": self._deadline_seconds,
+            "socket_connect_timeout": self._deadline_seconds,
+            "socket_keepalive": True,
+            "health_check_interval": 0,
+        }
+        if address.tls:
+            connection: Connection = SSLConnection(
+                **shared,
+                ssl_cert_reqs="required",
+                ssl_check_hostname=True,
+                ssl_ca_certs=address.ca_certs,
+                ssl_certfile=address.certfile,
+                ssl_keyfile=address.keyfile,
+            )
+        else:
+            connection = Connection(**shared)
+        # No CLIENT SETINFO: with an ACL of the least rights the server would log a denial on each connection. These
+        # attributes are how redis-py 5.2 to 8 all know it; the arguments changed.
+        for unsent in ("driver_info", "lib_name", "lib_version"):
+            setattr(connection, unsent, None)
+        return connection
+
+    def _translated(self, error: exceptions.RedisError) -> BridgeError:
+        text = self._without_secrets(str(error))
+        if isinstance(error, _LASTING):
+            return Misconfigured(f"{self._address} refused the login ({text}): check user and password in `state:`")
+        if isinstance(error, exceptions.NoPermissionError):
+            return Misconfigured(f"{self._address} denies a right ({text}): grant what `check --connect` prints")
+        if isinstance(error, exceptions.MovedError | exceptions.AskError):
+            return Misconfigured(f"{self._address} is a Redis Cluster, which comes in a later version: use another")
+        if "WRONGTYPE" in text:
+            return Misconfigured(
+                f"{self._address} holds another program's key in place of ours ({text}): change `name:`"
+            )
+        if isinstance(error.__context__, ssl.SSLCertVerificationError | FileNotFoundError | PermissionError):
+            return Misconfigured(f"{self._address}: {text}: check the certificate and ?ssl_ca_certs= in `state:`")
+        passing = isinstance(error, _PASSING) or _PASSING_CODES.search(text)
+        if isinstance(error, exceptions.ResponseError) and not passing:
+            return Misconfigured(f"{self._address} refused a command ({text}): check what `state:` leads to")
+        return Unavailable(f"{self._address} is not available: {text}")
+
+    def _cause(self, error: Exception) -> Exception | None:
+        """Kept for the log, unless it repeats the password (a server quotes the arguments of what it does not know)."""
+        return error if self._without_secrets(str(error)) == str(error) else None
+
+    def _without_secrets(self, text: str) -> str:
+        return text.replace(self._address.password, "***") if self._address.password else text
