@@ -91,6 +91,7 @@ class FaultQueue:
         self._random = random.Random(seed)
         self._queue: list[Ordered] = []
         self._held: set[asyncio.Event] = set()
+        self._somebody_held = asyncio.Event()
         self._next_id = 1
 
     def add(self, fault: Fault | str, **parameters: Any) -> int:
@@ -117,10 +118,17 @@ class FaultQueue:
         """Wait until released."""
         event = asyncio.Event()
         self._held.add(event)
+        self._somebody_held.set()
         try:
             await event.wait()
         finally:
             self._held.discard(event)
+            if not self._held:
+                self._somebody_held.clear()
+
+    async def holding(self) -> None:
+        """Wait until an answer is held: a signal for tests."""
+        await self._somebody_held.wait()
 
     def first(self, stage: Stage) -> Fault | None:
         """The one fault that strikes at this stage of this request."""

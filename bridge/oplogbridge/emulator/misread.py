@@ -78,4 +78,5 @@ def _shorter(answer: Answer, fault: Fault) -> Answer:
     kept = len(answer.rows) // 2 if fault.entries is None else fault.entries
     if kept >= len(answer.rows):
         return answer
-    return Answer(answer.rows[:kept], more=True, next_start=answer.rows[kept][0])
+    next_start = answer.rows[kept - 1][0] + 1 if kept else answer.rows[0][0]
+    return Answer(answer.rows[:kept], more=True, next_start=next_start)

@@ -15,6 +15,8 @@ from oplogbridge.emulator import app, control
 from oplogbridge.emulator.backend import Backend
 from oplogbridge.emulator.settings import EmulatorSettings, split_listen
 
+SHUTDOWN_SECONDS = 0.01  # answers under way are dropped, as in an outage; aiohttp takes 0 for "wait for ever"
+
 
 class Emulator(Backend):
     """The vendor's backend for one deployment.
@@ -47,7 +49,11 @@ class Emulator(Backend):
         application = web.Application()
         application.add_routes([*control.routes(self), *app.routes(self)])
         runner = web.AppRunner(
-            application, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=0.0
+            application,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,  # a client that gave up does not leave a held answer behind
+            shutdown_timeout=SHUTDOWN_SECONDS,
         )
         await runner.setup()
         self._runner = runner
