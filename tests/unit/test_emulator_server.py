@@ -112,6 +112,20 @@ async def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
         await Emulator(faults=tmp_path / "none.json").__aenter__()
 
 
+async def test_a_data_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "log.db").write_bytes(b"something else entirely" * 100)
+
+    with pytest.raises(ConfigError, match="not a database"):
+        Emulator(data=tmp_path / "log.db")
+    with pytest.raises(ConfigError, match="unable to open"):
+        Emulator(data=tmp_path / "missing" / "log.db")
+
+
+async def test_entries_that_are_too_short_are_refused_before_the_port_answers() -> None:
+    with pytest.raises(ValueError, match="at least"):
+        await Emulator(entry_bytes=10, rate=5).__aenter__()
+
+
 async def test_appended_entries_are_seen_by_the_next_poll(client: Client, emulator: Emulator) -> None:
     newest = emulator.log.newest
     assert (await client.page(emulator, f"start={newest + 1}"))["entries"] == []

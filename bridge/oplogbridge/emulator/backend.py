@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Backend:
         self.bucket: TokenBucket | None = None
         if settings.requests_per_second is not None:
             self.bucket = TokenBucket(settings.requests_per_second, settings.request_burst)
-        self.log: Log = MemoryLog() if settings.data == "memory" else SqliteLog(Path(settings.data))
+        self.log: Log = MemoryLog() if settings.data == "memory" else _open_file(Path(settings.data))
         self._workload: Workload | None = None
 
     @property
@@ -55,8 +56,10 @@ class Backend:
     def fill(self) -> None:
         """Bring in what the settings name. A log that already holds entries, in its file, is left as it is.
 
-        Raises ConfigError for a file that cannot be read.
+        Raises ConfigError for a file that cannot be read, ValueError for an `entry_bytes` that holds no entry.
         """
+        if self.settings.entry_bytes is not None:
+            FixedWorkload(self.settings.entry_bytes, objects=1)
         if self.settings.faults is not None:
             for fault in _read_faults(self.settings.faults):
                 self.faults.add(fault)
@@ -135,6 +138,13 @@ class Backend:
 
     def _mint(self) -> int:
         return next_sequence(self.log.newest, int(self.clock.unix()))
+
+
+def _open_file(path: Path) -> SqliteLog:
+    try:
+        return SqliteLog(path)
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(str(path), [f"cannot be used as the emulator's data: {error}"]) from error
 
 
 def _read_faults(path: Path) -> list[Fault]:

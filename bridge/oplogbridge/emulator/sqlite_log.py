@@ -17,13 +17,17 @@ class SqliteLog:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")  # of a test server's log, a power cut may take the tail
-        self._connection.execute(_SCHEMA)
         self.version = 0
         self._newest = 0
         self._count = 0
-        self._survey()
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take a test log's last entries
+            self._connection.execute(_SCHEMA)
+            self._survey()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def append(self, sequences: Sequence[int], bodies: Sequence[Body]) -> None:
         check_sequences(sequences)
