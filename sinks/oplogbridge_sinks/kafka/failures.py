@@ -13,7 +13,7 @@ from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
 # Code 90, which brokers send to newer requests and other Kafka servers to all of them, is unknown to aiokafka: it
 # would arrive as UnknownError inside "Unexpected error during batch delivery", with the code lost.
 PRODUCER_FENCED_CODE = 90
-_known: dict[int, Any] = kafka.kafka_errors  # type: ignore[assignment]  # which has no room for other errors
+_known: dict[int, Any] = kafka.kafka_errors  # typed for broker errors only
 _known.setdefault(PRODUCER_FENCED_CODE, kafka.ProducerFenced)
 
 _FENCED = (kafka.ProducerFenced, kafka.InvalidProducerEpoch)

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka
 from aiokafka.conn import create_conn
 
-from oplogbridge_sinks.kafka.batches import ProducerState, RecordBatch
+from oplogbridge_sinks.kafka.batches import RecordBatch
 
 # After nearly every commit the next transaction's first request meets CONCURRENT_TRANSACTIONS, because the markers are
 # still being written. aiokafka then sleeps 20 ms: 50 transactions a second at best. 1 ms: 24 -> 2.6 ms each.
@@ -77,10 +77,9 @@ class Producer:
                     )
                 ).close()
 
-    def state_of(self, partition: TopicPartition) -> ProducerState:
-        """How the next batch for the partition will be numbered."""
-        manager = self._transactions
-        return ProducerState(manager.producer_id, manager.producer_epoch, manager.sequence_number(partition))
+    def sequence_number(self, partition: TopicPartition) -> int:
+        """Of the next record for the partition. The broker knows a retry by it."""
+        return int(self._transactions.sequence_number(partition))
 
     async def know(self, topics: Iterable[str]) -> None:
         """Make the client learn the topics' leaders, so that the first write to them does not wait for it."""

@@ -11,21 +11,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 
 from oplogbridge.templates import Template, TemplateError
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def _seconds(value: Any) -> Any:
-    """Durations are written as in the rest of the configuration: `500ms`, `30s`, `15m`; a bare number is seconds."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        if match is None:
-            raise ValueError(f"{value!r} is no duration: write 500ms, 30s or 15m")
-        return float(match.group(1)) * _SECONDS[match.group(2)]
-    return value
+    """Durations as in the rest of the configuration, whose types a sink may not import. A bare number is refused."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a duration with its unit: 500ms, 1s, 15m")
+    return float(match.group(1)) * _SECONDS[match.group(2)]
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float)]
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str)]
 
 
 class _Settings(BaseModel):

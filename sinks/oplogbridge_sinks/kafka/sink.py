@@ -161,7 +161,7 @@ class KafkaSink:
             await self._require_new(producer, cluster, by_topic)
             by_partition = self._by_partition(by_topic)
             await producer.begin([*by_partition, self._checkpoint])
-            batches, too_large, too_large_reason = self._build(producer, by_partition)
+            batches, too_large, too_large_reason = await self._build(producer, by_partition)
             if too_large is not None and (refused is None or too_large.sequence < refused.sequence):
                 refused, reason = too_large, too_large_reason
             if refused is None:
@@ -169,7 +169,7 @@ class KafkaSink:
             # Only what stands before the refused event, in a transaction of its own; the partitions of the others are
             # in the transaction without records, which does no harm.
             before = [event for event in batch.events if event.sequence < refused.sequence]
-            batches, _, _ = self._build(producer, self._by_partition(self._by_topic(before)[0]))
+            batches, _, _ = await self._build(producer, self._by_partition(self._by_topic(before)[0]))
             await self._commit(producer, batches, refused.sequence)
         raise Rejected(refused, reason)
 
@@ -209,7 +209,7 @@ class KafkaSink:
             by_partition.update({TopicPartition(name, number): part for number, part in enumerate(parts) if part})
         return by_partition
 
-    def _build(
+    async def _build(
         self, producer: Producer, by_partition: dict[TopicPartition, Sequence[Event]]
     ) -> tuple[dict[TopicPartition, list[RecordBatch]], Event | None, str]:
         """The batches of each partition, and the first event that its topic will never take, with the reason."""
@@ -218,11 +218,10 @@ class KafkaSink:
         refused: Event | None = None
         reason = ""
         for partition, events in by_partition.items():
-            state = producer.state_of(partition)
-            if state.base_sequence + len(events) > _SEQUENCE_NUMBER_MAX:
+            if producer.sequence_number(partition) + len(events) > _SEQUENCE_NUMBER_MAX:
                 raise Unavailable("kafka: the producer's sequence numbers are used up: reopening")
             limits = self._topics.limits[partition.topic]
-            built = build(events, limits, self._codec, timestamp_ms, state)
+            built = await build(events, limits, self._codec, timestamp_ms)
             if built.refused is None:
                 batches[partition] = built.batches
             elif refused is None or built.refused.sequence < refused.sequence:
@@ -239,9 +238,8 @@ class KafkaSink:
         """Send the batches and the checkpoint, wait for every one of them, and only then commit."""
         checkpoint = Checkpoint(next_offset, self._ctx.source_id, self._destination, self._written)
         value = checkpoints.encode(checkpoint)
-        state = producer.state_of(self._checkpoint)
         codec = self._codec if len(value) >= _CHECKPOINT_COMPRESS_BYTES_MIN else CODECS["none"]
-        record = single(self._key, value, int(self._unix_seconds() * 1000), state, codec)
+        record = single(self._key, value, int(self._unix_seconds() * 1000), codec)
         sent = [_Sent(self._checkpoint, record, await producer.send(record, self._checkpoint))]
         # The second batch of a partition waits for the first, so the firsts of all partitions go together.
         for turn in range(max(map(len, batches.values()), default=0)):
