@@ -29,6 +29,7 @@ from oplogbridge.testing.sink_rig import (
     SinkRig,
     assert_ends_in_a_next_step,
     assert_holds,
+    assert_nothing_left,
     chain,
     go_on,
     make_batch,
@@ -37,7 +38,6 @@ from oplogbridge.testing.sink_rig import (
     offset_of,
     opened,
     position_found_by_a_successor,
-    settles,
     within,
 )
 from oplogbridge.values import OFFSET_MAX, SEQUENCE_MAX, Event, Position
@@ -431,8 +431,7 @@ class SinkContract:
             if rig.traits.holds_position:
                 await go_on(rig, sink, [batch])
 
-        assert asyncio.all_tasks() - tasks_before == set()
-        await settles(rig, connections_before)
+        await assert_nothing_left(rig, tasks_before, connections_before)
         if rig.traits.holds_position:
             await assert_holds(rig, batches)
 
@@ -540,8 +539,7 @@ class SinkContract:
         async with opened(rig) as sink:
             await within(rig, sink.write(make_batch(FIRST)))
 
-        assert asyncio.all_tasks() - tasks_before == set()
-        await settles(rig, connections_before)
+        await assert_nothing_left(rig, tasks_before, connections_before)
 
     async def test_a_sink_that_is_not_open_refuses(self, rig: SinkRig) -> None:
         sink = rig.sink()

@@ -166,10 +166,10 @@ async def assert_holds(rig: SinkRig, batches: Sequence[Batch]) -> None:
     assert found == [rig.expected(event) for batch in batches for event in batch.events]
 
 
-async def settles(rig: SinkRig, connections: int) -> None:
-    """A server learns of a closed socket a moment after us."""
+async def assert_nothing_left(rig: SinkRig, tasks_before: set[asyncio.Task[object]], connections_before: int) -> None:
+    """A server (or a proxy in this very loop) learns of a closed socket a moment after us."""
     async with asyncio.timeout(rig.deadline_seconds):
-        while await rig.connections() > connections:  # noqa: ASYNC110 - the server has no event for us to wait on
+        while await rig.connections() > connections_before or asyncio.all_tasks() - tasks_before:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 

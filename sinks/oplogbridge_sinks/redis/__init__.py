@@ -1,0 +1,5 @@
+"""Redis Streams: exactly once, in order. See `sink` for the promise, `scripts` for the atomic steps."""
+
+from oplogbridge_sinks.redis.sink import RedisSettings, RedisSink, plugin
+
+__all__ = ["RedisSettings", "RedisSink", "plugin"]

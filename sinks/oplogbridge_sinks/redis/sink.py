@@ -1,0 +1,274 @@
+"""Redis Streams: exactly once, in order, in a stream of this pipeline alone (or one for each type).
+
+A batch is one script (`scripts.WRITE`): it checks that this sink was the last to open, that the batch begins at the
+position, and that every stream is as we left it; then it adds `<sequence>-0` for each event and sets the position in
+the hash `{T}:oplog-bridge`. Log and position live and die together: what a fail-over rolls back, it rolls back whole,
+and the next batch finds another position than it expects. Until then a reader may have seen events that come again,
+unless `wait_replicas` makes a write wait for them.
+
+An entry has the fields `key`, `type` and `event` (the payload). Where `max_entries` is set, the oldest are trimmed
+behind each write, whether they were read or not: make it larger than the longest pause of a reader.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from redis.exceptions import MovedError, RedisError, ResponseError
+
+from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
+from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.templates import Template
+from oplogbridge.values import Batch, Event, Position
+from oplogbridge_sinks.redis.names import hash_of, patterns_of, shown, streams_of
+from oplogbridge_sinks.redis.refusals import refusal, translate
+from oplogbridge_sinks.redis.scripts import FORMAT_VERSION, MOVE, OPEN, WRITE, Script
+from oplogbridge_sinks.redis.wire import Argument, Wire, parse
+
+EVENTS_MAX = 4_000  # in one script: Redis serves nobody else meanwhile, and this many take it some 30 ms
+BYTES_MAX = 16 * 1024 * 1024
+EVENT_BYTES_MAX = 512 * 1024 * 1024  # the server's proto-max-bulk-len, unless somebody changed it
+REDIRECTS_MAX = 4  # on Redis Cluster, when opening
+
+
+class RedisSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
+    url: SecretStr  # redis://user:password@host:6379/0, or rediss:// for TLS
+    stream: str = "oplog:{source}"
+    max_entries: int | None = Field(default=None, ge=1)  # about so many are kept in each stream
+    wait_replicas: int = Field(default=0, ge=0)  # so many must have a batch before it counts
+    timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+    event_bytes_max: int = Field(default=EVENT_BYTES_MAX, ge=1)  # a larger event is rejected: proto-max-bulk-len
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: SecretStr) -> SecretStr:
+        parse(url.get_secret_value())
+        return url
+
+    @field_validator("stream")
+    @classmethod
+    def _is_template(cls, stream: str) -> str:
+        Template(stream)
+        if stream == "":
+            raise ValueError("must name a stream")
+        return stream
+
+
+class RedisSink:
+    def __init__(self, settings: RedisSettings, context: SinkContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._streams = streams_of(settings.stream, context)
+        self._hash = hash_of(settings.stream, context)
+        self._destination = f"redis:{shown(settings.stream, context)}"
+        self._wire: Wire | None = None
+        self._moved_to: tuple[str, int] | None = None  # where Redis Cluster keeps our slot
+        self._token = ""
+        self._refused = False  # `open` did not take what stands there
+        self._offset: int | None = None
+
+    @property
+    def destination(self) -> str:
+        return self._destination
+
+    async def open(self) -> Position | None:
+        await self.close()
+        self._token = secrets.token_hex(16)
+        keys = [self._hash, *([self._streams.constant] if self._streams.constant else [])]
+        for _ in range(REDIRECTS_MAX):
+            await self._connect()
+            moved_before = self._moved_to
+            try:
+                kept = await self._run(OPEN, keys, (FORMAT_VERSION, self._token, self._context.owner))
+                break
+            except Misconfigured:
+                self._refused = True
+                raise
+            except Unavailable:
+                if self._moved_to == moved_before:
+                    raise
+        else:
+            raise Unavailable(f"{self.destination}: the cluster sends us round in circles; it will be tried again")
+        offset, source, destination = (text.decode() for text in kept)
+        self._refused = False
+        self._offset = int(offset) if offset else None
+        return None if self._offset is None else Position(self._offset, source, destination)
+
+    async def write(self, batch: Batch) -> Position | None:
+        self._opened()
+        if self._offset is not None and self._offset != batch.from_offset:
+            raise Unavailable(
+                f"{self.destination}: the batch begins at {batch.from_offset}, the position is {self._offset}; "
+                "go on from there"
+            )
+        for index, event in enumerate(batch.events):
+            reason = self._rejection(event)
+            if reason is not None:
+                before = batch.before(index)
+                if before is not None:
+                    await self._write(before)
+                raise Rejected(event, reason)
+        return await self._write(batch)
+
+    async def move(self, offset: int) -> Position | None:
+        """Also what a person decides after `open` was refused: what stands there is taken as it is."""
+        wire = self._opened(refused_too=True)
+        fields = self._answer(await self._ask(wire, ("HKEYS", self._hash)))
+        streams = {field[4:].decode() for field in fields if field.startswith(b"top:")}
+        if self._streams.constant:
+            streams.add(self._streams.constant)
+        take = "1" if self._refused else ""
+        arguments = (FORMAT_VERSION, self._token, take, str(offset), *self._names())
+        await self._run(MOVE, [self._hash, *sorted(streams)], arguments)
+        self._refused, self._offset = False, offset
+        return self._position(offset)
+
+    async def position(self) -> Position | None:
+        wire = self._opened()
+        answer = await self._ask(wire, ("HMGET", self._hash, "token", "offset", "source", "destination"))
+        token, offset, source, destination = self._answer(answer)
+        if token is not None and token.decode() != self._token:
+            raise self._refusal(b"fenced")
+        if offset is None:
+            return None
+        return Position(int(offset), (source or b"").decode(), (destination or b"").decode())
+
+    async def close(self) -> None:
+        wire, self._wire = self._wire, None
+        self._refused, self._offset = False, None
+        if wire is not None:
+            await wire.close()
+
+    # Writing -------------------------------------------------------------------------------------------------------
+
+    def _rejection(self, event: Event) -> str | None:
+        if len(event.payload) > self._settings.event_bytes_max:
+            return (
+                f"its {len(event.payload)} bytes are more than event_bytes_max ({self._settings.event_bytes_max}); "
+                "raise that together with the server's proto-max-bulk-len"
+            )
+        return "a stream has no entry 0" if event.sequence < 1 else None
+
+    async def _write(self, batch: Batch) -> Position:
+        groups = self._grouped(batch)
+        arguments: list[Argument] = [
+            self._token,
+            "" if self._offset is None else str(self._offset),
+            str(batch.next_offset),
+            *self._names(),
+            self._settings.max_entries or "",
+            *(len(group) // 4 for group in groups.values()),
+        ]
+        for group in groups.values():
+            arguments += group
+        await self._run(WRITE, [self._hash, *groups], arguments)
+        self._offset = batch.next_offset
+        return self._position(batch.next_offset)
+
+    def _grouped(self, batch: Batch) -> dict[str, list[Argument]]:
+        """The arguments of each stream's events. No order is lost between streams: one script adds them all."""
+        groups: dict[str, list[Argument]] = {}
+        streams, constant = self._streams, self._streams.constant
+        group = groups.setdefault(constant, []) if constant else []
+        lowest = batch.from_offset
+        for event in batch.events:
+            if not lowest <= event.sequence < batch.next_offset:
+                # Inside the script this would stop it half done.
+                raise ValueError(f"sequence {event.sequence} does not ascend within {lowest} to {batch.next_offset}")
+            lowest = event.sequence + 1
+            if not constant:
+                group = groups.setdefault(streams.destination(event.object_type, event.operation), [])
+            group += (str(event.sequence), event.key, event.type, event.payload)
+        return groups
+
+    def _names(self) -> tuple[str, str, str]:
+        return self._context.owner, self._context.source_id, self.destination
+
+    def _position(self, offset: int) -> Position:
+        return Position(offset, self._context.source_id, self.destination)
+
+    # Asking --------------------------------------------------------------------------------------------------------
+
+    def _opened(self, *, refused_too: bool = False) -> Wire:
+        if self._wire is None or (self._refused and not refused_too):
+            raise Unavailable(f"{self.destination}: it is not open; open it first")
+        return self._wire
+
+    async def _connect(self) -> None:
+        await self.close()
+        arguments = dict(parse(self._settings.url.get_secret_value()))
+        if self._moved_to is not None:
+            arguments |= {"host": self._moved_to[0] or arguments["host"], "port": self._moved_to[1]}
+        wire = Wire(arguments, self._settings.timeout_seconds)
+        try:
+            await wire.connect()
+        except (RedisError, OSError) as error:
+            self._moved_to = None  # a node that is gone must not be asked for ever
+            raise self._translate(error) from error
+        self._wire = wire
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> list[bytes]:
+        """Run a script and, where replicas must have what it did, wait for them; what it said beyond "ok"."""
+        wire, replicas = self._wire, self._settings.wait_replicas
+        assert wire is not None
+        wait_ms = int(self._settings.timeout_seconds * 500)  # half of the deadline, so that the answer comes in time
+        more = [("WAIT", replicas, wait_ms)] if replicas else []
+        try:
+            answers = await wire.run(script, keys, arguments, *more)
+        except (RedisError, OSError) as error:
+            self._wire = None
+            raise self._translate(error) from error
+        verdict, *rest = self._answer(answers[0])
+        if verdict != b"ok":
+            raise self._refusal(verdict, *rest)
+        # Also when opening: a batch that fell short before counts only once the replicas have it, and the token set
+        # behind it in the replication stream tells.
+        if replicas and self._answer(answers[1]) < replicas:
+            raise Unavailable(
+                f"{self.destination}: {answers[1]} of {replicas} replicas have it so far; it will be tried again"
+            )
+        found: list[bytes] = rest
+        return found
+
+    async def _ask(self, wire: Wire, request: Sequence[Argument]) -> Any:
+        try:
+            return (await wire.ask(request))[0]
+        except (RedisError, OSError) as error:
+            self._wire = None
+            raise self._translate(error) from error
+
+    def _answer(self, answer: Any) -> Any:
+        if isinstance(answer, ResponseError):
+            raise self._translate(answer) from answer
+        return answer
+
+    def _refusal(self, verdict: bytes, *found: bytes) -> BridgeError:
+        return refusal(verdict, found, destination=self.destination, position=self._hash, owner=self._context.owner)
+
+    def _translate(self, error: Exception) -> BridgeError:
+        if isinstance(error, MovedError):
+            self._moved_to = (error.host, error.port)
+        return translate(error, self.destination)
+
+
+def _permissions(settings: RedisSettings, context: SinkContext) -> list[str]:
+    streams, position = patterns_of(settings.stream, context)
+    commands = "+eval +evalsha +hget +hmget +hset +hkeys +type +xadd +xinfo|stream"
+    commands += " +xtrim" if settings.max_entries else ""
+    commands += " +wait" if settings.wait_replicas else ""
+    commands += " +select" if parse(settings.url.get_secret_value()).get("db") else ""
+    return [f"ACL SETUSER <user> on ><password> resetkeys ~{streams} ~{position} -@all {commands}"]
+
+
+plugin = SinkPlugin(
+    kind="redis",
+    summary="Redis Streams, exactly once",
+    settings=RedisSettings,
+    # A stream takes only growing ids, so there is no way back below what was written.
+    traits=lambda _settings: SinkTraits("exactly_once", True, False, events_max=EVENTS_MAX, bytes_max=BYTES_MAX),
+    build=RedisSink,
+    permissions=_permissions,
+)
