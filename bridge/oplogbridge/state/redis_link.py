@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from contextlib import suppress
 from typing import Any
 
 from redis import exceptions
@@ -22,6 +23,7 @@ from oplogbridge.state.redis_scripts import Script
 from oplogbridge.state.urls import RedisAddress
 
 _CONNECTIONS_MAX = 8  # a save is under a millisecond of the server's time: more would only queue there
+_CLOSE_SECONDS = 1.0
 _IDLE_SECONDS_MAX = 30.0  # servers and load balancers close idle connections; ours go first
 
 # What a rightly configured server answers while it cannot serve. Any other error that it answers needs a person.
@@ -65,7 +67,10 @@ class RedisLink:
     async def close(self) -> None:
         """Connections in use are closed by their users."""
         self._closed = True
-        await self._drop_idle()
+        idle, self._idle = self._idle, []
+        with suppress(TimeoutError, exceptions.RedisError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await asyncio.gather(*(connection.disconnect() for _, connection in idle))
 
     async def _exchange(self, *command: str, unknown_script: tuple[str, ...] | None) -> Any:
         try:

@@ -23,7 +23,8 @@ from oplogbridge.state.file_lock import FileLocks
 from oplogbridge.state.sqlite_file import SqliteFile
 from oplogbridge.state.sqlite_leases import Ask, SqliteLeases
 
-_DEADLINE_SECONDS = 5.0  # of one call, the wait for its turn included; more than SQLite's own busy timeout
+_DEADLINE_SECONDS = 5.0  # of one call, the wait for its turn included
+_BUSY_SHARE = 0.4  # of the deadline: what SQLite itself waits for a lock that another process holds
 _CLOSE_SECONDS = 2.0
 _UNANSWERED_MAX = 8
 _P = ParamSpec("_P")
@@ -40,7 +41,7 @@ class SqliteStateStore:
         self._worker: ThreadPoolExecutor | None = None
         self._unanswered: dict[str, deque[str]] = {}  # see `Ask`
         # Only the worker thread touches these.
-        self._file = SqliteFile(self._path)
+        self._file = SqliteFile(self._path, busy_seconds=deadline_seconds * _BUSY_SHARE)
         self._locks = FileLocks(self._path)
         self._leases = SqliteLeases(name, clock, self._locks)
 

@@ -18,7 +18,6 @@ from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.state import FORMAT_VERSION, kept
 
 _APPLICATION_ID = 0x4F504C42  # "OPLB", in the file's header: tells our file from another program's
-_BUSY_SECONDS = 2.0
 _RETRY_SECONDS = 0.01
 
 _SCHEMA = (
@@ -51,7 +50,7 @@ _SCHEMA = (
 
 
 class SqliteFile:
-    def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float) -> None:
         self.path = path
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
