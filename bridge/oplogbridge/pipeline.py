@@ -8,9 +8,9 @@ destination itself proves (docs/delivery.md, protocol check).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -99,7 +99,8 @@ class Pipeline:
                     wait_seconds = await self._live()
                 if wait_seconds is None:
                     return
-                await self._pause(wait_seconds)
+                if not self._stopping:  # `stop` came while the sink was closed: nobody would wake us
+                    await self._pause(wait_seconds)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise  # the lease is lost or the process ends: not ours to swallow
@@ -107,9 +108,10 @@ class Pipeline:
 
     async def _live(self) -> float | None:
         """One opening, from `open` to `close`. How long to wait before the next, or None when there is to be none."""
-        sink = self._spec.make_sink()
+        sink: Sink | None = None
         try:
             self._status.state = "opening"
+            sink = self._spec.make_sink()
             offset = await self._open(sink)
             self._status.state = "running"
             await self._deliver(sink, offset)
@@ -130,10 +132,14 @@ class Pipeline:
             wait_seconds = self._troubled("stopped", text, self._stopped_backoff.next_seconds())
             return None if self._until_caught_up else wait_seconds
         finally:
-            await sink.close()
-            letters, self._dead_letters = self._dead_letters, None
-            if letters is not None:
-                await letters.close()
+            await self._close(sink)
+
+    async def _close(self, sink: Sink | None) -> None:
+        """Close both sinks to the end, also when cancelled meanwhile: half closed they would keep their connections."""
+        letters, self._dead_letters = self._dead_letters, None
+        open_ones = [one for one in (sink, letters) if one is not None]
+        if open_ones:
+            await _to_the_end([one.close() for one in open_ones])
 
     def stop(self) -> None:
         """Drain: a write in flight is finished and saved; anything else is given up at once."""
@@ -282,9 +288,11 @@ class Pipeline:
     async def _save(self, offset: int, sink: Sink) -> None:
         """Keep the offset beside the position that the sink has now. Nothing to do when that is kept already."""
         stored = Stored(offset, mark_of(self._position), self._spec.source_id, sink.destination)
-        if stored != self._saved:
-            await self._store.save(self._spec.source, self._lease.token, self._spec.name, stored, replacing=self._saved)
-            self._saved = stored
+        if stored != self._stored:
+            await self._store.save(
+                self._spec.source, self._lease.token, self._spec.name, stored, replacing=self._stored
+            )
+        self._stored = self._saved = stored
         self._status.offset = offset
         self._status.position = None if self._position is None else self._position.offset
 
@@ -336,3 +344,20 @@ class Pipeline:
         if news:  # a destination that is down for an hour says so once
             self._log.warning(f"pipeline {state}", error=error, retry_in_seconds=round(wait_seconds, 1))
         return wait_seconds
+
+
+async def _to_the_end(closings: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all of them, however often we are cancelled meanwhile; each is bounded by its contract."""
+    tasks = [asyncio.create_task(closing) for closing in closings]
+    cancelled: asyncio.CancelledError | None = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        failed = None if task.cancelled() else task.exception()
+        if failed is not None:
+            _log.error("a sink could not be closed", error=repr(failed))
+    if cancelled is not None:
+        raise cancelled

@@ -181,7 +181,10 @@ class SourceRunner:
                 await asyncio.wait(delivering)
                 for task in beside:
                     task.cancel()
-        except* Fenced as fenced:
+        except ExceptionGroup as group:  # not `except*`, which would wrap what is raised in it into another group
+            fenced, rest = group.split(Fenced)
+            if fenced is None or rest is not None:
+                raise
             raise Fenced(str(fenced.exceptions[0])) from None
         finally:
             self._pipelines = []
@@ -194,6 +197,8 @@ class SourceRunner:
             _log.info("lease not released, it will expire", source=lease.source, reason=str(error))
 
     async def _wait(self, seconds: float) -> None:
+        if self._stopping:  # it came while the lease was released: nobody would wake us
+            return
         self._queueing = asyncio.current_task()
         try:
             await self._clock.sleep(seconds)

@@ -14,7 +14,7 @@ import structlog
 
 from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
-from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.source.cache import PageCache
 from oplogbridge.source.settle import settled
@@ -61,6 +61,7 @@ class Reader:
         self._turns = Turns()
         self._wanted: dict[int, list[asyncio.Future[Page]]] = {}
         self._asked = asyncio.Event()
+        self._ended = False
         self._backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=jitter)
         # A new holder waits a whole interval: its predecessor may have polled just now.
         self._not_before = clock.monotonic() + poll_interval_seconds
@@ -70,6 +71,7 @@ class Reader:
 
         Raises:
             Misconfigured: The source refuses in a way that only a person can mend.
+            Fenced: Nobody reads here any more: the lease is lost, or the bridge ends.
         """
         found = self._cache.find(offset, self._clock.monotonic())
         return found if found is not None else await self._ask(offset)
@@ -85,13 +87,18 @@ class Reader:
 
     async def run(self) -> None:
         """Poll for whoever waits, until cancelled. Raises Fenced when the lease is lost."""
-        while True:
-            while not self._wanted:
-                self._asked.clear()
-                await self._asked.wait()
-            await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
-            if self._wanted:  # whoever asked may have gone meanwhile
-                await self._poll(self._turns.next(self._wanted))
+        try:
+            while True:
+                while not self._wanted:
+                    self._asked.clear()
+                    await self._asked.wait()
+                await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
+                if self._wanted:  # whoever asked may have gone meanwhile
+                    await self._poll(self._turns.next(self._wanted))
+        finally:
+            self._ended = True
+            for offset in list(self._wanted):  # a `tail` from the admin page would wait for ever
+                self._answer(offset, self._nobody_reads())
 
     async def _poll(self, offset: int) -> None:
         self._lease.check()
@@ -106,6 +113,12 @@ class Reader:
         except Misconfigured as error:
             self._status.failed(str(error))
             self._answer(offset, error)
+        except Exception as error:
+            # A defect of ours stops whoever wants this page and not the other pipelines of the source.
+            _log.exception("unexpected error", source=self._status.name, offset=offset)
+            text = f"unexpected {type(error).__name__} at offset {offset}: {error}; please report it"
+            self._status.failed(text)
+            self._answer(offset, Misconfigured(text))
         else:
             now = self._clock.monotonic()
             self._backoff.reset()
@@ -123,7 +136,10 @@ class Reader:
         finally:
             self._not_before = self._clock.monotonic() + max(self._interval_seconds, wait_seconds)
 
-    def _answer(self, offset: int, answer: Page | Misconfigured) -> None:
+    def _nobody_reads(self) -> Fenced:
+        return Fenced(f"source {self._status.name} is not read by this process any more: ask whoever holds its lease")
+
+    def _answer(self, offset: int, answer: Page | Misconfigured | Fenced) -> None:
         for waiting in self._wanted.pop(offset, ()):
             if waiting.done():
                 continue
@@ -131,16 +147,20 @@ class Reader:
                 waiting.set_result(answer)
             else:
                 # Each waiter gets an exception of its own: one shared instance would collect all their tracebacks.
-                waiting.set_exception(Misconfigured(str(answer)))
+                waiting.set_exception(type(answer)(str(answer)))
 
     async def _ask(self, offset: int) -> Page:
+        if self._ended:
+            raise self._nobody_reads()
         waiting: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
         self._wanted.setdefault(offset, []).append(waiting)
         self._asked.set()
         try:
             return await waiting
         finally:
-            if not waiting.done() or waiting.cancelled():
+            if waiting.done() and not waiting.cancelled():
+                waiting.exception()  # seen, also when we are cancelled in the moment in which it came
+            else:
                 others = self._wanted.get(offset, [])
                 if waiting in others:
                     others.remove(waiting)

@@ -1,0 +1,178 @@
+"""The life of one pipeline: open, choose, write, save; and what it does when something breaks on the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from oplogbridge.errors import Unavailable
+from oplogbridge.source.start import Start
+from oplogbridge.state import Mark, Stored
+from oplogbridge.testing import MemorySettings
+from world import SOURCE_ID, PipelineChoice, World
+
+
+async def test_every_entry_arrives_once_and_in_order() -> None:
+    async with World() as world:
+        world.source.append(10)
+
+        world.start()
+        await world.until(lambda: len(world.sequences) == 10)
+
+        assert world.sequences == world.source.sequences
+        assert world.stored() is not None
+
+
+async def test_a_restart_goes_on_where_the_last_process_ended() -> None:
+    async with World() as world:
+        world.source.append(4)
+        one = world.start()
+        await world.until(lambda: len(world.sequences) == 4)
+        one.stop()
+        await one.ended()
+
+        world.source.append(4)
+        world.start()
+        await world.until(lambda: len(world.sequences) == 8)
+        await world.run(60)
+
+        assert world.sequences == world.source.sequences
+        assert world.instances[1].pipeline().retries == 0
+
+
+async def test_an_idle_pipeline_stays_open_over_many_heartbeats() -> None:
+    async with World() as world:
+        world.source.append(4)
+        one = world.start()
+
+        await world.run(100)
+
+        assert one.gate.calls.count("sink.open") == 1
+        assert one.gate.calls.count("sink.position") >= 8
+
+
+async def test_a_sink_that_is_being_closed_is_closed_to_the_end_when_the_lease_is_lost() -> None:
+    async with World() as world:
+        world.source.append(1)
+        one = world.start()
+        await world.until(lambda: world.sequences == [1])
+        closing = one.gate.hold("sink.close")
+        world.at().refuse(1)
+        world.source.append(1)
+        await world.until(lambda: closing.is_reached)
+
+        one.gate.fail("store.renew", times=10**6)
+        one.gate.fail("store.acquire", times=10**6)
+        await world.run(world.lease_ttl_seconds + 1)
+        assert one.source_status.lease_held  # it still waits for the close
+        closing.release()
+        await world.run(0)
+
+        assert one.open_sinks == 0
+        assert not one.source_status.lease_held
+
+
+async def test_stop_while_a_sink_is_closed_ends_at_once_and_waits_for_no_backoff() -> None:
+    async with World() as world:
+        world.source.append(1)
+        one = world.start()
+        await world.until(lambda: world.sequences == [1])
+        closing = one.gate.hold("sink.close")
+        world.at().refuse(1, Unavailable("come back in an hour", retry_after_seconds=3600))
+        world.source.append(1)
+        await world.until(lambda: closing.is_reached)
+
+        one.stop()
+        closing.release()
+        await asyncio.wait_for(one.ended(), 5)
+
+        assert one.open_sinks == 0
+
+
+async def test_a_write_that_fails_while_draining_ends_the_pipeline_without_a_backoff() -> None:
+    async with World() as world:
+        world.source.append(1)
+        one = world.start()
+        write = one.gate.hold("sink.write")
+        await world.until(lambda: write.is_reached)
+        world.at().refuse(1, Unavailable("come back in an hour", retry_after_seconds=3600))
+
+        one.stop()
+        write.release()
+        await asyncio.wait_for(one.ended(), 5)
+
+        assert one.pipeline().state == "finished"
+
+
+async def test_stop_while_a_write_is_in_flight_finishes_and_saves_it() -> None:
+    async with World() as world:
+        world.source.append(3)
+        one = world.start()
+        write = one.gate.hold("sink.write")
+        await world.until(lambda: write.is_reached)
+
+        one.stop()
+        write.release()
+        await asyncio.wait_for(one.ended(), 5)
+
+        assert world.sequences == [1, 2, 3]
+        assert world.stored() == Stored(4, Mark(4), SOURCE_ID, world.at_text())
+        assert world.memory.leases == {}
+
+
+@pytest.mark.parametrize(
+    "where", ["store.acquire", "sink.open", "store.load", "sink.move", "store.save", "client.poll", "client.poll_tail"]
+)
+async def test_stop_gives_up_at_once_whatever_is_no_write(where: str) -> None:
+    start = Start("latest") if where == "client.poll_tail" else Start("earliest")
+    async with World(PipelineChoice(start=start)) as world:
+        world.source.append(3)
+        one = world.start()
+        hold = one.gate.hold(where)
+        await world.until(lambda: hold.is_reached)
+
+        one.stop()
+        await asyncio.wait_for(one.ended(), 5)
+
+        assert world.sequences == []
+        assert one.open_sinks == 0
+        assert one.task is not None
+        assert one.task.exception() is None
+
+
+async def test_stop_during_the_backoff_and_while_queueing_ends_at_once() -> None:
+    async with World() as world:
+        world.at().down()
+        one, two = world.start(), world.start()
+        await world.until(lambda: one.pipeline().state == "retrying")
+
+        one.stop()
+        two.stop()
+        await asyncio.wait_for(asyncio.gather(one.ended(), two.ended()), 5)
+
+        assert world.memory.leases == {}
+
+
+async def test_a_sink_that_cannot_be_built_stops_only_its_pipeline() -> None:
+    broken = PipelineChoice("broken", settings=MemorySettings(name="{type}"))
+    async with World(broken, PipelineChoice("sound")) as world:
+        world.source.append(1)
+        one = world.start()
+
+        await world.until(lambda: world.at("sound").sequences == [1])
+
+        assert one.pipeline("broken").state == "stopped"
+        assert "a name is one place" in (one.pipeline("broken").error or "")
+
+
+async def test_a_rejected_close_is_logged_and_harms_nobody() -> None:
+    async with World() as world:
+        world.source.append(1)
+        one = world.start()
+        one.gate.fail("sink.close", error=RuntimeError("a defect of a sink"))
+        world.at().refuse(1)
+
+        await world.until(lambda: world.sequences == [1])
+
+        assert one.pipeline().error is None
