@@ -175,6 +175,40 @@ def test_templates_that_differ_by_pipeline_are_different_files():
     assert mistakes(data) == []
 
 
+def redis(url="redis://localhost", stream="oplog:{source}"):
+    return {"kind": "redis", "url": url, "stream": stream}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (redis(), redis("redis://ada:secret@LOCALHOST:6379/0"), True),
+        (redis(), redis("redis://localhost/1"), False),
+        (redis(), redis("redis://localhost:6380"), False),
+        (redis(), redis(stream="oplog:shop"), True),
+        (redis(), redis(stream="oplog:{pipeline}"), False),
+        (redis(stream="oplog:{type}"), redis(stream="oplog:{type}"), True),
+        (redis(stream="{{{source}}}:a"), redis(stream="{{shop}}:a"), True),
+    ],
+)
+def test_a_redis_stream_belongs_to_one_pipeline(one, other, same):
+    data = with_pipeline(sink=one)
+    data["pipelines"]["again"] = {"source": "shop", "sink": other}
+    line = "pipelines.again.sink: writes to the same stream as pipelines.out.sink: a stream belongs to one pipeline"
+    assert mistakes(data) == ([line] if same else [])
+
+
+def test_a_kafka_topic_may_be_shared_but_not_by_a_pipeline_and_its_own_dead_letters():
+    kafka = {"kind": "kafka", "bootstrap_servers": "localhost:9092"}
+    data = with_pipeline(sink=kafka, on_rejected="dead_letter", dead_letter={**kafka, "topic": "dead"})
+    data["pipelines"]["again"] = {"source": "shop", "sink": kafka}
+    assert mistakes(data) == []
+    data["pipelines"]["out"]["dead_letter"] = kafka
+    assert mistakes(data) == [
+        "pipelines.out.dead_letter: is the place that the pipeline itself writes to: give it another"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
