@@ -84,7 +84,7 @@ def _read(name: str) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _bounded(path: Path, bytes_max: int) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode) and not stat.S_ISCHR(path.stat().st_mode):
+    if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("is no file")  # a pipe could keep us waiting for ever
     with path.open("rb") as file:
         content = file.read(bytes_max + 1)
