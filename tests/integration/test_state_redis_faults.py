@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.state.redis import RedisStateStore, permissions
 from oplogbridge.state.urls import RedisAddress
+from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge.testing.state_contract import ALICE, BOB, acquired, audit_record, stored
 from services import RedisServer
 
@@ -145,6 +146,37 @@ async def test_late_answers_are_never_paired_with_another_request(own_redis: Own
                 server.resume()
             whole += sum(await asyncio.gather(*checks))
         assert whole > 100
+
+
+async def test_a_save_whose_answer_was_lost_happened_and_is_not_repeated(
+    redis_server: RedisServer, unique: str
+) -> None:
+    async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
+        address = RedisAddress("127.0.0.1", proxy.port, 0, None, None)
+        async with opened(RedisStateStore(address, name=unique)) as store:
+            token = await acquired(store, "shop", ALICE)
+            await store.save("shop", token, "p", stored(4), replacing=None)  # so that the server knows the script
+            proxy.reset_before_reply(lambda request: b"EVALSHA" in request)
+            with pytest.raises(Unavailable):
+                await store.save("shop", token, "p", stored(5), replacing=stored(4))
+            proxy.heal()
+            assert await store.load("shop", token, "p") == stored(5)
+
+
+async def test_a_lease_whose_answer_was_lost_is_taken_by_the_next_request(
+    redis_server: RedisServer, unique: str
+) -> None:
+    async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
+        address = RedisAddress("127.0.0.1", proxy.port, 0, None, None)
+        async with opened(RedisStateStore(address, name=unique)) as store:
+            await acquired(store, "warm-up", ALICE)
+            proxy.reset_before_reply(lambda request: b"EVALSHA" in request)
+            with pytest.raises(Unavailable):
+                await store.acquire("shop", ALICE, _LONG_SECONDS)
+            proxy.heal()
+            assert await store.holder("shop") == ALICE, "it happened"
+            token = await acquired(store, "shop", ALICE)
+            assert token.startswith("2-")
 
 
 async def test_a_full_server_is_unavailable_and_goes_on_when_there_is_room(own_redis: OwnRedis) -> None:
