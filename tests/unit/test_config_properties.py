@@ -68,7 +68,7 @@ def problems_of(file) -> tuple[str, ...]:
     try:
         loaded = load([file], ENV)
     except ConfigError as error:
-        return error.problems
+        return error.problems or ("an error\nwithout a line",)
     return loaded.warnings
 
 
