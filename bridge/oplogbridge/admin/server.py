@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 
 import orjson
+import structlog
 from aiohttp import web
 
 from oplogbridge.admin.health import not_ready
@@ -21,6 +22,8 @@ from oplogbridge.values import OFFSET_MAX
 
 BODY_BYTES_MAX = 64 * 1024
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # probes and scrapers carry no token
+
+_log = structlog.get_logger()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,7 +69,9 @@ class AdminServer:
                 "set another `admin.listen`, or --admin HOST:PORT, or --admin off"
             ) from error
         host, port = self._runner.addresses[0][:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _log.info("admin server listens", url=url)
+        return url
 
     async def close(self) -> None:
         runner, self._runner = self._runner, None

@@ -1,0 +1,231 @@
+"""Real processes for fault and end-to-end tests: the emulator and the bridge, each started by its command.
+
+Nothing sleeps: waits are for exit, for a line of output, for an answer of the admin server or of the emulator.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+COMMAND = [sys.executable, "-m", "oplogbridge"]
+ROOT = Path(__file__).parent.parent
+WITHIN_SECONDS = 60.0
+ANSWER_SECONDS = 0.1
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The test's own environment, with the project importable even where it is not installed."""
+    path = os.pathsep.join([str(ROOT / "bridge"), str(ROOT / "sinks"), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | extra
+
+
+def run_command(*arguments: str, cwd: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
+    """`oplog-bridge ARGUMENTS`, to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_SECONDS,
+    )
+
+
+class EmulatorProcess:
+    """`oplog-bridge emulator`, and what it knows: its log and the requests that it saw."""
+
+    def __init__(self, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "emulator", "--listen", "127.0.0.1:0", "--password", "secret", *options],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("v4 "), f"the emulator did not start: {line!r}"
+        self.url = line.split()[1]
+        self.deployment = self.url.rpartition("/")[2]
+        self.root = self.url.partition("/api/")[0]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The whole log, read page by page by a client of its own."""
+        entries: list[dict[str, Any]] = []
+        start = 0
+        while True:
+            page = self._get(f"{self.url}/oplog.json?start={start}&limit=1000&sequence_ids=true")
+            if not page["entries"]:
+                return entries
+            entries += page["entries"]
+            start = int(page["entries"][-1]["sequence_id"]) + 1
+
+    def polls(self) -> list[dict[str, Any]]:
+        """What the emulator saw of the bridge, oldest first; `monotonic` is the moment of arrival."""
+        found = self._get(f"{self.root}/_emulator/requests")
+        return [request for request in found["requests"] if "oplog.json" in request["path"]]
+
+    def append(self, entries: list[dict[str, Any]]) -> None:
+        """Play these as the log's next entries, as `--load` would."""
+        self._send("POST", "/_emulator/entries", b"\n".join(json.dumps(entry).encode() for entry in entries))
+
+    def fault(self, **fault: Any) -> None:
+        self._send("POST", "/_emulator/faults", json.dumps([fault]).encode())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(WITHIN_SECONDS)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def _get(self, url: str) -> Any:
+        request = urllib.request.Request(url)
+        login = f"{self.deployment}:secret".encode()
+        request.add_header("Authorization", "Basic " + base64.b64encode(login).decode())
+        with urllib.request.urlopen(request, timeout=WITHIN_SECONDS) as answer:
+            return json.load(answer)
+
+    def _send(self, method: str, path: str, body: bytes) -> None:
+        request = urllib.request.Request(self.root + path, body, {"Content-Type": "application/json"}, method=method)
+        urllib.request.urlopen(request, timeout=WITHIN_SECONDS).close()
+
+
+class BridgeProcess:
+    """`oplog-bridge run` on one configuration; started, killed, stopped and continued as often as a test wants."""
+
+    admin_options: tuple[str, ...] = ("--admin", "off")
+
+    def __init__(self, config: Path, log: Path, *options: str) -> None:
+        self._arguments = [*COMMAND, "run", "-c", str(config), *self.admin_options, *options]
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments, env=environment(), stdout=log, stderr=log, cwd=self.log.parent
+            )
+
+    def exited(self, within_seconds: float) -> int | None:
+        """The exit code, or None when it still runs after that time."""
+        assert self.process is not None, "started first"
+        try:
+            return self.process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None, "started first"
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(WITHIN_SECONDS)
+
+    def logged(self, text: str, within_seconds: float = WITHIN_SECONDS) -> None:
+        """Wait until `text` stands in the log."""
+        self.until(lambda: text in self.log.read_text(errors="replace"), f"{text!r} in the log", within_seconds)
+
+    def until(self, holds: Callable[[], bool], what: str, within_seconds: float = WITHIN_SECONDS) -> None:
+        """Wait for a condition, and for the process's early end at the same time."""
+        for _ in range(int(within_seconds / ANSWER_SECONDS)):
+            if holds():
+                return
+            code = self.exited(ANSWER_SECONDS)
+            if code is not None and not holds():
+                raise AssertionError(f"the bridge ended with {code} before {what}:\n{self.tail()}")
+        raise AssertionError(f"not within {within_seconds} s: {what}\n{self.tail()}")
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+
+
+class BridgeWithAdmin(BridgeProcess):
+    """With the admin server of its configuration (port 0: any); its address is in the log."""
+
+    admin_options = ()
+
+    @property
+    def admin_url(self) -> str:
+        self.logged("admin server listens")
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if "admin server listens" in line]
+        url: str = lines[-1]["url"]
+        return url
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def emulator(*options: str) -> Iterator[EmulatorProcess]:
+    process = EmulatorProcess(*options)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@contextlib.contextmanager
+def bridge(config: Path, log: Path, *options: str) -> Iterator[BridgeProcess]:
+    process = BridgeProcess(config, log, *options)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def write_config(
+    path: Path,
+    source: EmulatorProcess,
+    sinks: dict[str, dict[str, Any]],
+    *,
+    state: str,
+    source_options: dict[str, Any] | None = None,
+    **top: Any,
+) -> Path:
+    """A configuration with one pipeline for each sink, all reading the one source `shop`."""
+    settings = {
+        "state": state,
+        "sources": {
+            "shop": {
+                "url": source.url,
+                "auth": {"username": source.deployment, "password": "secret"},
+                "poll_interval": "20ms",
+                **(source_options or {}),
+            }
+        },
+        "pipelines": {name: {"source": "shop", "sink": sink} for name, sink in sinks.items()},
+        **top,
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def seeded(name: str) -> random.Random:
+    """Random moments that can be repeated: the seed is printed, and taken from OPLOG_TEST_SEED when that is set."""
+    seed = int(os.environ.get("OPLOG_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+    print(f"{name}: repeat with OPLOG_TEST_SEED={seed}")
+    return random.Random(seed)
