@@ -7,6 +7,7 @@ that nothing follows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,18 +22,11 @@ ROUNDED_RUN_MAX = (
     8  # an honest sequence equals its own float once in a thousand: eight in a row is a source that rounds
 )
 _FLOAT_EXACT_MAX = 2**53
+_RUNS_MAX = 1024  # honest sources leave one a thousand entries; only the last of them matter
 
 
 class PageUnreadable(Exception):
     """The body is no page: cut off, or from a proxy. Asking again may help."""
-
-
-@dataclass(slots=True)
-class RoundedRun:
-    """How many consecutive sequences, just below `next_offset`, look as if they had gone through a double."""
-
-    length: int = 0
-    next_offset: int = 0
 
 
 @dataclass(slots=True)
@@ -41,7 +35,9 @@ class PageDecoder:
 
     keep_raw: bool = False
     rounded_allowed: bool = False
-    _run: RoundedRun = field(default_factory=RoundedRun)
+    # How many consecutive sequences, just below an offset, look as if they had gone through a double. By offset, since
+    # pipelines read different parts in turns, and a pipeline that stopped at such a run tries its last page again.
+    _runs: dict[int, int] = field(default_factory=dict)
 
     def decode(self, body: bytes, from_offset: int) -> Page:
         """The page that `body` is.
@@ -52,8 +48,8 @@ class PageDecoder:
                 different entries with one sequence, sequences that were rounded, bytes that are not UTF-8.
         """
         try:
+            wire, entries, malformed, numbers = self._read(body)
             body.decode()  # msgspec.Raw does not check UTF-8 inside; once per page is cheap
-            wire, entries, malformed = self._read(body)
         except UnicodeDecodeError as error:
             raise Misconfigured(
                 f"the page at offset {from_offset} holds bytes that are not UTF-8 (byte {error.start}): "
@@ -71,11 +67,11 @@ class PageDecoder:
         if entries and entries[0].sequence < from_offset:
             kept = [entry for entry in entries if entry.sequence >= from_offset]
             dropped, entries = len(entries) - len(kept), kept
-        malformed = sorted((m for m in malformed if m.sequence >= from_offset), key=lambda m: m.sequence)
-        _no_clash(entries, malformed)
-
-        string_ids = wire.has_more is not None
-        if not string_ids and not self.rounded_allowed:
+        if malformed:
+            wanted = [one for one in malformed if one.sequence >= from_offset]
+            dropped += len(malformed) - len(wanted)
+            malformed = _without_copies(entries, wanted)
+        if numbers and not self.rounded_allowed:
             self._refuse_rounded(entries, from_offset)
         last = max(
             entries[-1].sequence if entries else from_offset - 1,
@@ -97,40 +93,54 @@ class PageDecoder:
             reordered=reordered,
         )
 
-    def _read(self, body: bytes) -> tuple[_PageWire | _PageRaw, list[Entry], list[Malformed]]:
+    def _read(self, body: bytes) -> tuple[_PageWire | _PageRaw, list[Entry], list[Malformed], bool]:
+        """The page, its entries, and whether any of them is numbered by a number rather than by text."""
         if not self.keep_raw:
             try:
                 wire = _page.decode(body)
-                return wire, [_entry_of(entry, None) for entry in wire.entries], []
-            except (msgspec.ValidationError, _EntryMalformed):
+                numbers = any(entry.sequence_id is UNSET for entry in wire.entries)
+                return wire, [_entry_of(entry, None) for entry in wire.entries], [], numbers
+            except (msgspec.DecodeError, _EntryMalformed):
                 pass  # an unknown field or a malformed entry: read this page entry by entry
-        raw = _page_raw.decode(body)
+        raw, damaged = _page_of(body)
         entries: list[Entry] = []
         malformed: list[Malformed] = []
-        for bytes_of in raw.entries:
+        numbers = False
+        for index, bytes_of in enumerate(raw.entries):
             try:
-                entries.append(_one(bytes_of, keep_raw=self.keep_raw))
-            except (_EntryMalformed, msgspec.ValidationError) as error:
-                malformed.append(Malformed(_sequence_or_stop(bytes_of, error), bytes(bytes_of), str(error)))
-        return raw, entries, malformed
+                if index in damaged:
+                    raise _EntryMalformed("it holds half of a surrogate pair, which is no Unicode text")
+                entry, numbered = _one(bytes_of, keep_raw=self.keep_raw)
+                entries.append(entry)
+                numbers = numbers or numbered
+            except (_EntryMalformed, msgspec.DecodeError) as error:
+                text = damaged.get(index) or bytes(bytes_of)
+                malformed.append(Malformed(_sequence_or_stop(bytes_of, error), text, str(error)))
+        return raw, entries, malformed, numbers
 
     def _refuse_rounded(self, entries: Sequence[Entry], from_offset: int) -> None:
-        run = self._run
-        if from_offset != run.next_offset:
-            run.length = 0  # another part of the log, or the same page again: only neighbours make a run
+        length = self._runs.get(from_offset, 0)
         for entry in entries:
-            run.length = run.length + 1 if _looks_rounded(entry.sequence) else 0
-            run.next_offset = entry.sequence + 1
-            if run.length >= ROUNDED_RUN_MAX:
+            if not _looks_rounded(entry.sequence):
+                length = 0
+                continue
+            length = max(length + 1, self._runs.get(entry.sequence + 1, 0))
+            if length >= ROUNDED_RUN_MAX:
                 raise Misconfigured(
-                    f"the source's sequences went through a float: {run.length} in a row up to {entry.sequence} are "
+                    f"the source's sequences went through a float: {length} in a row up to {entry.sequence} are "
                     "exactly what a double can hold, so entries between them may be hidden; have the source send exact "
                     "numbers, or accept the risk with `rounded_sequences: allow`"
                 )
+            if len(self._runs) >= _RUNS_MAX:
+                self._runs.pop(next(iter(self._runs)))
+            self._runs[entry.sequence + 1] = length
 
 
 class _EntryMalformed(Exception):
     pass
+
+
+_NULL = Raw(b"null")
 
 
 class _Wire(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -146,6 +156,11 @@ class _ObjectHead(msgspec.Struct, frozen=True, gc=False):
     type: str
     id: str
     updated_at: object = None  # a data model may have a field of this name and of any type
+
+
+class _ObjectName(msgspec.Struct, frozen=True, gc=False):
+    type: str
+    id: str
 
 
 class _PageWire(msgspec.Struct, frozen=True):
@@ -167,6 +182,7 @@ _page_raw = msgspec.json.Decoder(_PageRaw)
 _wire = msgspec.json.Decoder(_Wire)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _decode_head = msgspec.json.Decoder(_ObjectHead).decode
+_decode_name = msgspec.json.Decoder(_ObjectName).decode
 _number = msgspec.json.Decoder(int | str | float | None)
 _KNOWN = frozenset(_Wire.__struct_fields__)
 
@@ -177,8 +193,8 @@ def _entry_of(wire: _Wire, raw: Raw | None, unknown: dict[str, Raw] | None = Non
         raise _EntryMalformed("it has no usable sequence")
     try:
         head = _decode_head(wire.object)
-    except msgspec.ValidationError as error:
-        raise _EntryMalformed(f"its object is not usable: {error}") from error
+    except msgspec.DecodeError:
+        head = _head_without_time(wire.object)
     updated_at = head.updated_at
     return Entry(
         sequence,
@@ -194,7 +210,16 @@ def _entry_of(wire: _Wire, raw: Raw | None, unknown: dict[str, Raw] | None = Non
     )
 
 
-def _one(raw: Raw, *, keep_raw: bool) -> Entry:
+def _head_without_time(object_: Raw) -> _ObjectHead:
+    """For an object that has a type and an id, and an `updated_at` such as 1e999, which is not ours to judge."""
+    try:
+        name = _decode_name(object_)
+    except msgspec.DecodeError as error:
+        raise _EntryMalformed(f"its object is not usable: {error}") from error
+    return _ObjectHead(name.type, name.id)
+
+
+def _one(raw: Raw, *, keep_raw: bool) -> tuple[Entry, bool]:
     try:
         wire, unknown = _wire.decode(raw), None
     except msgspec.ValidationError:
@@ -204,7 +229,7 @@ def _one(raw: Raw, *, keep_raw: bool) -> Entry:
             raise
         known = {name: value for name, value in fields.items() if name in _KNOWN}
         wire = _wire.decode(msgspec.json.encode(known))
-    return _entry_of(wire, raw if keep_raw else None, unknown)
+    return _entry_of(wire, raw if keep_raw else None, unknown), wire.sequence_id is UNSET
 
 
 def _sequence_of(value: int | str | UnsetType) -> int | None:
@@ -226,7 +251,7 @@ def _sequence_or_stop(raw: Raw, cause: Exception) -> int:
     """The sequence of an entry that is otherwise malformed; an entry without one cannot be passed by anybody."""
     try:
         fields = _fields.decode(raw)
-        value = _number.decode(fields.get("sequence_id", fields.get("sequence", Raw(b"null"))))
+        value = _number.decode(fields.get("sequence_id", fields.get("sequence", _NULL)))
     except msgspec.DecodeError:
         value = None
     sequence = _sequence_of(value) if isinstance(value, int | str) else None
@@ -259,17 +284,23 @@ def _ascending(entries: list[Entry]) -> tuple[list[Entry], bool]:
 
 
 def _same(one: Entry, other: Entry) -> bool:
-    return one.operation == other.operation and bytes(one.object) == bytes(other.object)
+    return _compared(one) == _compared(other)
 
 
-def _no_clash(entries: Sequence[Entry], malformed: Sequence[Malformed]) -> None:
-    if not malformed:
-        return
-    seen = {entry.sequence for entry in entries}
-    for entry in malformed:
-        if entry.sequence in seen:
-            raise _two_with_one_sequence(entry.sequence)
-        seen.add(entry.sequence)
+def _compared(entry: Entry) -> list[object]:
+    """All of an entry but its own bytes, where a space may differ; `Raw` compares by its bytes."""
+    return [getattr(entry, name) for name in Entry.__struct_fields__ if name != "raw"]
+
+
+def _without_copies(entries: Sequence[Entry], malformed: Sequence[Malformed]) -> list[Malformed]:
+    """Ascending, exact copies dropped."""
+    sound = {entry.sequence for entry in entries}
+    kept: dict[int, Malformed] = {}
+    for one in sorted(malformed, key=lambda m: m.sequence):
+        if one.sequence in sound or kept.get(one.sequence, one) != one:
+            raise _two_with_one_sequence(one.sequence)
+        kept[one.sequence] = one
+    return list(kept.values())
 
 
 def _two_with_one_sequence(sequence: int) -> Misconfigured:
@@ -281,13 +312,10 @@ def _two_with_one_sequence(sequence: int) -> Misconfigured:
 
 def _next_request_start(value: str | int | None, from_offset: int) -> int:
     """Where an empty page with more to come goes on. Absent or backwards: ask the same offset again."""
-    try:
-        start = int(value) if value is not None else from_offset
-    except ValueError as error:
-        raise PageUnreadable(f"next_request_start is no number: {value!r}") from error
-    if start > OFFSET_MAX:
-        raise PageUnreadable(f"next_request_start is beyond 2^63: {value!r}")
-    return max(start, from_offset)
+    text = str(from_offset if value is None else value)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= OFFSET_MAX):
+        raise PageUnreadable(f"next_request_start is no offset: {text[:40]!r}")
+    return max(int(text), from_offset)
 
 
 def _looks_rounded(sequence: int) -> bool:
@@ -295,3 +323,31 @@ def _looks_rounded(sequence: int) -> bool:
         return False
     rounded = float(sequence)
     return int(rounded) == sequence or int(Decimal(repr(rounded))) == sequence
+
+
+def _page_of(body: bytes) -> tuple[_PageRaw, dict[int, bytes]]:
+    """The page entry by entry, and the text as received of those that hold half of a surrogate pair, by index.
+
+    JavaScript writes such halves (`"\\ud83d"`) and JSON's grammar allows them, but msgspec refuses the whole page. So
+    they are masked, without moving anything, to find the entries that have them.
+    """
+    try:
+        return _page_raw.decode(body), {}
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        masked = _ESCAPE.sub(lambda found: b"\\ufffd" if found["half"] else found.group(), body)
+        page = _page_raw.decode(masked)
+    damaged: dict[int, bytes] = {}
+    end = 0
+    for index, raw in enumerate(page.entries):
+        start = masked.index(raw, end)
+        end = start + len(raw)
+        if body[start:end] != masked[start:end]:
+            damaged[index] = body[start:end]
+    return page, damaged
+
+
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
