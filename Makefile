@@ -52,14 +52,14 @@ real-data: setup services-install ## Carry a real, public change history through
 	$(BIN)/python tests/real_data.py $(ARGS)
 
 lint: setup ## Layout and lint
-	$(BIN)/ruff format --check
+	$(BIN)/ruff format --check --extend-exclude '*.md'
 	$(BIN)/ruff check
 
 types: setup ## Types, strictly
 	$(BIN)/mypy
 
 fmt: setup ## Rewrite the layout and what lint can mend
-	$(BIN)/ruff format
+	$(BIN)/ruff format --extend-exclude '*.md'
 	$(BIN)/ruff check --fix
 
 # ---- servers without Docker or root
