@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,12 @@ from oplogbridge_sinks.kafka.batches import RecordBatch
 # After nearly every commit the next transaction's first request meets CONCURRENT_TRANSACTIONS, because the markers are
 # still being written. aiokafka then sleeps 20 ms: 50 transactions a second at best. 1 ms: 24 -> 2.6 ms each.
 sender.BACKOFF_OVERRIDE = 0.001
+
+# aiokafka logs each of its retries, fifty lines a second while a broker is down. What comes of them is raised, and
+# logged once by whoever hears it. Whoever wants the lines sets the level of the logger "aiokafka".
+_log = logging.getLogger("aiokafka")
+if _log.level == logging.NOTSET:
+    _log.setLevel(logging.CRITICAL)
 
 RETRY_BACKOFF_MS = 20  # init_transactions after a kill: 122 ms with the default of 100, 30-46 ms with 20
 STOP_SECONDS_MAX = 2.0

@@ -68,6 +68,7 @@ class KafkaSink:
         self._checkpoint = TopicPartition(self._topics.checkpoint, 0)
         self._key = ctx.owner.encode()
         self._producer: Producer | None = None
+        self._doubtful = False  # a call was cancelled in the middle
         self._forget()
 
     def _forget(self) -> None:
@@ -166,11 +167,14 @@ class KafkaSink:
                 refused, reason = too_large, too_large_reason
             if refused is None:
                 return await self._commit(producer, batches, batch.next_offset)
-            # Only what stands before the refused event, in a transaction of its own; the partitions of the others are
-            # in the transaction without records, which does no harm.
-            before = [event for event in batch.events if event.sequence < refused.sequence]
-            batches, _, _ = await self._build(producer, self._by_partition(self._by_topic(before)[0]))
-            await self._commit(producer, batches, refused.sequence)
+            # Only what stands before the refused event; the partitions of the others are in the transaction without
+            # records, which does no harm.
+            before = batch.before(next(index for index, event in enumerate(batch.events) if event is refused))
+            if before is None:
+                await producer.abort_empty()
+            else:
+                batches, _, _ = await self._build(producer, self._by_partition(self._by_topic(before.events)[0]))
+                await self._commit(producer, batches, before.next_offset)
         raise Rejected(refused, reason)
 
     def _by_topic(self, events: Sequence[Event]) -> tuple[dict[str, Sequence[Event]], Event | None, str]:
@@ -272,10 +276,13 @@ class KafkaSink:
         )
 
     def _check_offsets(self, sent: list[_Sent]) -> None:
-        """Raises Unavailable when a log is shorter than it was: the topic was made again under our hands.
+        """Before the commit: does the batch stand where it must?
 
-        The broker takes an unknown producer's batches, whatever their numbers, so nothing else would notice before the
-        next opening, which compares ids.
+        Raises:
+            Unavailable: A log is shorter than it was: the topic was made again under our hands. The broker takes an
+                unknown producer's batches, whatever their numbers, so nothing else would notice before the next
+                opening, which compares ids.
+            Misconfigured: Somebody else wrote to the checkpoint's topic. It was no successor: we would be fenced.
         """
         for partition, batch, future in sent:
             offset = future.result().offset
@@ -283,6 +290,11 @@ class KafkaSink:
                 continue  # a retry of what was stored already: the broker no longer knows where
             if offset <= self._last_offsets.get(partition, -1):
                 raise Unavailable(f"kafka: the log of {partition.topic}-{partition.partition} went back: reopening")
+            if partition == self._checkpoint and offset > max(self._ends):
+                raise Misconfigured(
+                    f"kafka: somebody else writes to {partition.topic}, which belongs to this pipeline alone: find out"
+                    " who, then `oplog-bridge offsets set` puts a new checkpoint there"
+                )
             self._last_offsets[partition] = offset + batch.record_count() - 1
 
     async def move(self, offset: int) -> Position | None:
@@ -324,8 +336,9 @@ class KafkaSink:
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         self._forget()
+        doubtful, self._doubtful = self._doubtful, False
         if producer is not None:
-            await producer.stop()
+            await (producer.discard() if doubtful else producer.stop())
 
     def _opened(self) -> tuple[Producer, Cluster]:
         if self._producer is None or self._cluster is None:
@@ -346,6 +359,9 @@ class KafkaSink:
             if translated is error:
                 raise
             raise translated from error
+        except BaseException:
+            self._doubtful = True  # cancelled: only `close` follows
+            raise
 
 
 def _position_of(checkpoint: Checkpoint) -> Position:

@@ -90,10 +90,14 @@ class Topics:
                 break
         return topics
 
+    async def _there(self, cluster: Cluster, names: Iterable[str]) -> dict[str, Topic]:
+        """Like `found`; but where topics may be made, making one that exists does no harm, so one look is enough."""
+        return await (cluster.topics(names) if self._settings.create else self.found(cluster, names))
+
     async def require_checkpoint(self, cluster: Cluster) -> Topic:
         """The checkpoint's topic, made if it may be, with one partition and compaction."""
         name = self.checkpoint
-        topic = (await self.found(cluster, [name])).get(name)
+        topic = (await self._there(cluster, [name])).get(name)
         if topic is None:
             if not self._settings.create:
                 raise Misconfigured(self._missing(name, "--partitions 1 --config cleanup.policy=compact"))
@@ -116,7 +120,7 @@ class Topics:
     async def require(self, cluster: Cluster, names: Iterable[str]) -> dict[str, Topic]:
         """The topics that events go to, made if they may be; their limits are known afterwards."""
         wanted = sorted(set(names))
-        topics = await self.found(cluster, wanted)
+        topics = await self._there(cluster, wanted)
         for name in wanted:
             if name not in topics:
                 if not self._settings.create:
