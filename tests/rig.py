@@ -224,6 +224,16 @@ def write_config(
     return path
 
 
+def get_text(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=WITHIN_SECONDS) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def get_json(url: str) -> Any:
+    return json.loads(get_text(url))
+
+
 def seeded(name: str) -> random.Random:
     """Random moments that can be repeated: the seed is printed, and taken from OPLOG_TEST_SEED when that is set."""
     seed = int(os.environ.get("OPLOG_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
