@@ -7,7 +7,7 @@ reset, and follow redirects; either breaks "at most one poll a second" (tests/in
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -45,6 +45,16 @@ class Credentials:
     def token(cls, token: str) -> Credentials:
         return cls(f"Token {token}")
 
+    def hide(self, text: str) -> str:
+        """`text` without what is secret: a proxy's error page may show the request that it could not pass on."""
+        scheme, _, sent = self.header.partition(" ")
+        secrets = [sent, sent.removeprefix("O:")]
+        if scheme == "Basic":
+            secrets.append(b64decode(sent).decode().partition(":")[2])
+        for secret in secrets:
+            text = text.replace(secret, "…") if secret else text
+        return text
+
 
 class LimitTooLarge(Exception):
     """The source, or our own bound on a body, wants fewer entries a page. `lasting`: the source said so."""
@@ -71,6 +81,7 @@ class OplogClient:
         self._name = name
         self._url = f"{url.rstrip('/')}/oplog.json"
         self._headers = {"Accept": "application/json"}
+        self._credentials = credentials
         if credentials is not None:
             self._headers["Authorization"] = credentials.header
         self._decoder = decoder
@@ -118,8 +129,10 @@ class OplogClient:
         session = self._session or self._open()
         async with session.get(self._url, params=params, headers=self._headers, allow_redirects=False) as response:
             if response.status != 200:
-                shown = await response.content.read(ERROR_BODY_BYTES_MAX)
-                raise _error_of(self._name, response, shown.decode(errors="replace"))
+                body = await _beginning(response.content)
+                raise _error_of(
+                    self._name, response, body if self._credentials is None else self._credentials.hide(body)
+                )
             # Read in pieces, so that a body of any size stops at the bound (a gzip bomb too: these are the
             # unpacked bytes).
             pieces: list[bytes] = []
@@ -154,6 +167,14 @@ class OplogClient:
         return Unavailable(f"source {self._name}: {error}; asking for {self._limit} entries a page")
 
 
+async def _beginning(content: aiohttp.StreamReader) -> str:
+    """The first bytes of an error's body. One `read` would do with what has come so far, perhaps nothing that tells."""
+    shown = b""
+    while len(shown) < ERROR_BODY_BYTES_MAX and (piece := await content.read(ERROR_BODY_BYTES_MAX - len(shown))):
+        shown += piece
+    return shown.decode(errors="replace")
+
+
 def _error_of(name: str, response: aiohttp.ClientResponse, body: str) -> Unavailable | Misconfigured | LimitTooLarge:
     """What an answer other than 200 asks for."""
     status = response.status
@@ -168,14 +189,20 @@ def _error_of(name: str, response: aiohttp.ClientResponse, body: str) -> Unavail
     if status == 401:
         return Misconfigured(f"{said}: check `auth` of the source")
     if 300 <= status < 400:
-        target = urlsplit(response.headers.get("Location", ""))
         return Misconfigured(
-            f"{said}: it redirects to {target.netloc or 'another path'}; redirects are not followed, "
+            f"{said}: it redirects to {_host_of(response.headers.get('Location', ''))}; redirects are not followed, "
             "set `url` to where the API is"
         )
     if status == 404:
         return Misconfigured(f"{said}: check `url` of the source, it ends in /api/v4/ and the backend deployment's id")
     return Misconfigured(f"{said}: check the source's settings, or ask the vendor")
+
+
+def _host_of(location: str) -> str:
+    try:
+        return urlsplit(location).hostname or "another path"
+    except ValueError:
+        return "a place that is no URL"
 
 
 def _summary(body: str) -> str:
