@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oplogbridge.codec.encode import Codec
 from oplogbridge.sink import SinkTraits
@@ -28,30 +28,35 @@ class Part:
 
 
 def parts_of(page: Page, codec: Codec, traits: SinkTraits) -> list[Part]:
-    """A page as parts: nearly always one. It is cut where a malformed entry stands and where the sink's bound is."""
+    """A page as parts: nearly always one. It is cut where a malformed entry stands and where the sink's bounds are."""
     events = codec.events(page)
-    if not page.malformed and len(events) <= traits.events_max:
-        size = sum([len(event.payload) for event in events])
+    size = sum([len(event.payload) for event in events])
+    if not page.malformed and len(events) <= traits.events_max and size <= traits.bytes_max:
         return [Part(events, page.next_offset, size, len(page.entries), None, not page.more)]
+    filtered = len(page.entries) - len(events)
     parts: list[Part] = []
     for malformed in page.malformed:
         before = [event for event in events if event.sequence < malformed.sequence]
         events = events[len(before) :]
-        parts += _chunks(before, malformed.sequence, traits, malformed)
-    parts += _chunks(events, page.next_offset, traits, None, caught_up=not page.more)
-    return parts
+        parts += _cut(before, malformed.sequence, traits, malformed=malformed)
+    last = _cut(events, page.next_offset, traits)
+    last[-1] = replace(last[-1], entries=last[-1].entries + filtered, caught_up=not page.more)
+    return parts + last
 
 
-def _chunks(
-    events: Sequence[Event], next_offset: int, traits: SinkTraits, malformed: Malformed | None, caught_up: bool = False
+def _cut(
+    events: Sequence[Event], next_offset: int, traits: SinkTraits, *, malformed: Malformed | None = None
 ) -> list[Part]:
-    step = traits.events_max
-    parts = []
-    while len(events) > step:
-        head, events = events[:step], events[step:]
-        parts.append(Part(head, head[-1].sequence + 1, sum([len(e.payload) for e in head]), len(head)))
-    size = sum([len(event.payload) for event in events])
-    parts.append(Part(events, next_offset, size, len(events), malformed, caught_up))
+    """Within the bounds of one write; a single larger event stands alone. Never empty: the offset moves anyway."""
+    parts: list[Part] = []
+    first = size = 0
+    for index, event in enumerate(events):
+        more = len(event.payload)
+        if index > first and (index - first == traits.events_max or size + more > traits.bytes_max):
+            parts.append(Part(events[first:index], events[index - 1].sequence + 1, size, index - first))
+            first, size = index, 0
+        size += more
+    parts.append(Part(events[first:], next_offset, size, len(events) - first, malformed))
     return parts
 
 
