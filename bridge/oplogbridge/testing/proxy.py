@@ -18,20 +18,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
+
+from oplogbridge.testing.proxy_link import CHUNK_BYTES_MAX, Cut, Link, ReplyToDrop, bound_socket
 
 Direction = Literal["upstream", "downstream"]  # from the client to the server, and back
 
 _BOTH: tuple[Direction, Direction] = ("upstream", "downstream")
-_CHUNK_BYTES_MAX = 64 * 1024
 _SLOW_CHUNKS_PER_SECOND = 20
 _BACKLOG = 128
-# Closing a socket with this on sends RST and drops what was not sent yet.
-_LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 
 
 class FaultProxy:
@@ -44,15 +41,15 @@ class FaultProxy:
         self.port = port
         self.connections = 0  # that reached the server, ever
         self.bytes_passed: dict[Direction, int] = dict.fromkeys(_BOTH, 0)
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reservation: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._changed = asyncio.Event()
         self._stalled: set[Direction] = set()
         self._bytes_per_second: dict[Direction, float] = {}
-        self._cut_at: dict[Direction, _Cut] = {}
-        self._reply_to_drop: _ReplyToDrop | None = None
+        self._cut_at: dict[Direction, Cut] = {}
+        self._reply_to_drop: ReplyToDrop | None = None
 
     # Commands.
 
@@ -88,7 +85,7 @@ class FaultProxy:
         """Passes exactly so many bytes more in this direction, whatever the connection, then resets that connection.
 
         Once; the event tells that it happened."""
-        self._cut_at[direction] = cut = _Cut(count_bytes)
+        self._cut_at[direction] = cut = Cut(count_bytes)
         return cut.happened
 
     def reset_before_reply(self, request: Callable[[bytes], bool] = bool) -> asyncio.Event:
@@ -96,7 +93,7 @@ class FaultProxy:
         a reset instead of the reply. The server's side is closed in order, so that it reads all that was sent.
 
         Once; the event tells that it happened."""
-        self._reply_to_drop = reply = _ReplyToDrop(request)
+        self._reply_to_drop = reply = ReplyToDrop(request)
         return reply.dropped
 
     # What was seen.
@@ -129,7 +126,7 @@ class FaultProxy:
 
     async def __aenter__(self) -> Self:
         # Bound and never listening: while the proxy refuses, nobody else is given its port, nor a client as its own.
-        self._reservation = _bound(self.port)
+        self._reservation = bound_socket(self.port)
         self.port = self._reservation.getsockname()[1]
         self.heal()
         return self
@@ -148,7 +145,7 @@ class FaultProxy:
 
     def _listen(self) -> None:
         if self._listener is None:
-            self._listener = _bound(self.port)
+            self._listener = bound_socket(self.port)
             self._listener.listen(_BACKLOG)
             asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
@@ -169,7 +166,7 @@ class FaultProxy:
             task.add_done_callback(lambda _: accepted.close())  # for one that was cancelled before it began
 
     async def _serve(self, accepted: socket.socket) -> None:
-        link = _Link()
+        link = Link()
         try:
             from_client, to_client = await link.adopt(accepted, self._tls)
             from_server, to_server = await link.reach(*self._target)
@@ -187,7 +184,7 @@ class FaultProxy:
             self._tell()
 
     async def _pump(
-        self, link: _Link, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, link: Link, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         while True:
             chunk = await reader.read(self._chunk_bytes_max(direction))
@@ -214,14 +211,14 @@ class FaultProxy:
         else:  # TLS has no half-closed connections
             writer.close()
 
-    def _take_reply_to_drop(self, request: bytes) -> _ReplyToDrop | None:
+    def _take_reply_to_drop(self, request: bytes) -> ReplyToDrop | None:
         reply = self._reply_to_drop
         if reply is None or not reply.request(request):
             return None
         self._reply_to_drop = None
         return reply
 
-    def _take_cut(self, direction: Direction, chunk: bytes) -> tuple[bytes, _Cut | None]:
+    def _take_cut(self, direction: Direction, chunk: bytes) -> tuple[bytes, Cut | None]:
         """What of the chunk may pass, and the cut if it comes after that."""
         cut = self._cut_at.get(direction)
         if cut is None:
@@ -232,7 +229,7 @@ class FaultProxy:
             return chunk, None
         return chunk, self._cut_at.pop(direction)
 
-    async def _keep_pace(self, link: _Link, direction: Direction, count_bytes: int) -> None:
+    async def _keep_pace(self, link: Link, direction: Direction, count_bytes: int) -> None:
         if (pace := self._bytes_per_second.get(direction)) is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(count_bytes / pace):
@@ -240,82 +237,4 @@ class FaultProxy:
 
     def _chunk_bytes_max(self, direction: Direction) -> int:
         pace = self._bytes_per_second.get(direction, float("inf"))
-        return max(1, int(min(_CHUNK_BYTES_MAX, pace / _SLOW_CHUNKS_PER_SECOND)))
-
-
-_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-@dataclass
-class _Cut:
-    left_bytes: int
-    happened: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass
-class _ReplyToDrop:
-    request: Callable[[bytes], bool]
-    dropped: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class _Link:
-    """One client's connection and ours to the server."""
-
-    def __init__(self) -> None:
-        self._writers: list[asyncio.StreamWriter] = []  # to the client, to the server
-        self.was_reset = False
-        self.reply_to_drop: _ReplyToDrop | None = None
-
-    async def adopt(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> _Streams:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=_CHUNK_BYTES_MAX)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=tls)
-        return reader, self._keep(asyncio.StreamWriter(transport, protocol, reader, loop))
-
-    async def reach(self, host: str, port: int) -> _Streams:
-        reader, writer = await asyncio.open_connection(host, port, limit=_CHUNK_BYTES_MAX)
-        return reader, self._keep(writer)
-
-    def _keep(self, writer: asyncio.StreamWriter) -> asyncio.StreamWriter:
-        writer.transport.set_write_buffer_limits(high=0)  # drain() returns when the kernel has it all
-        self._writers.append(writer)
-        return writer
-
-    def expect(self, reply: _ReplyToDrop | None) -> None:
-        if reply is not None:
-            self.reply_to_drop = reply
-
-    async def drop_reply(self, from_server: asyncio.StreamReader) -> None:
-        assert self.reply_to_drop is not None
-        _reset(self._writers[0])
-        self.reply_to_drop.dropped.set()
-        while await from_server.read(_CHUNK_BYTES_MAX):  # until the server has seen the end of the requests
-            pass
-
-    def reset(self) -> None:
-        self.was_reset = True
-        for writer in self._writers:
-            _reset(writer)
-
-    async def close(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()  # what was to be sent is with the kernel already
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    connection: socket.socket = writer.get_extra_info("socket")
-    with contextlib.suppress(OSError):  # it was closed a moment ago
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
-    writer.transport.abort()
-
-
-def _bound(port: int) -> socket.socket:
-    bound = socket.socket()
-    bound.setblocking(False)
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # the reservation and the listener share the port
-        bound.setsockopt(socket.SOL_SOCKET, option, 1)
-    bound.bind(("127.0.0.1", port))
-    return bound
+        return max(1, int(min(CHUNK_BYTES_MAX, pace / _SLOW_CHUNKS_PER_SECOND)))
