@@ -26,6 +26,8 @@ from oplogbridge_sinks.redis.scripts import FORMAT_VERSION
 _PASSING = (AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)  # MOVED is a kind of ASK
 _PASSING_WORD = re.compile(r"\b(LOADING|READONLY|MASTERDOWN|OOM|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS)\b")
 
+_NO_RIGHT = re.compile(r"\bNOPERM\b|\bACL failure\b")  # inside a script it is an ordinary ERR
+
 _DECIDE = "or decide with `oplog-bridge offsets set`"
 
 
@@ -33,7 +35,7 @@ def translate(error: Exception, destination: str) -> BridgeError:
     text = f"{destination}: {str(error).splitlines()[0] if str(error) else 'no answer in time'}"
     if isinstance(error, (AuthenticationError, AuthorizationError)):  # to redis-py they are lost connections
         return Misconfigured(f"{text}; mend user and password in the url")
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or _NO_RIGHT.search(str(error)):
         return Misconfigured(f"{text}; grant what `oplog-bridge check --connect` lists")
     if isinstance(error, ClusterCrossSlotError):
         return Misconfigured(f"{text}; on Redis Cluster write one constant {{{{tag}}}} into the stream's template")
