@@ -40,7 +40,11 @@ def translate(error: Exception, destination: str) -> BridgeError:
     if isinstance(error, ClusterCrossSlotError):
         return Misconfigured(f"{text}; on Redis Cluster write one constant {{{{tag}}}} into the stream's template")
     if _has_cause(error, ssl.SSLCertVerificationError):
-        return Misconfigured(f"{text}; name the authority with ?ssl_ca_certs= in the url")
+        return Misconfigured(f"{text}; name the certificate's authority with ?ssl_ca_certs= and the host as it does")
+    if _has_cause(error, FileNotFoundError, PermissionError):
+        return Misconfigured(f"{text}; mend the paths of certificates in the url")
+    if _has_cause(error, ssl.SSLError) and not _has_cause(error, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        return Misconfigured(f"{text}; mend the url: rediss:// is for a server that speaks TLS")
     if isinstance(error, ResponseError) and not isinstance(error, _PASSING) and not _PASSING_WORD.search(str(error)):
         return Misconfigured(f"{text}; mend that, it is tried again slowly")
     return Unavailable(f"{text}; it will be tried again")
@@ -85,9 +89,9 @@ def refusal(verdict: bytes, found: Sequence[bytes], *, destination: str, positio
     return Unavailable(f"{destination}: an answer that makes no sense; it will be tried again")
 
 
-def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
+def _has_cause(error: BaseException | None, *kinds: type[BaseException]) -> bool:
     while error is not None:
-        if isinstance(error, kind):
+        if isinstance(error, kinds):
             return True
         error = error.__cause__ or error.__context__
     return False
