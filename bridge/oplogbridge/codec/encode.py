@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 from urllib.parse import quote
 
@@ -22,7 +23,9 @@ DEFAULT_KEY = "{type}/{id}"
 CONTENT_TYPES: dict[Format, bytes] = {"cloudevents": b"application/cloudevents+json", "raw": b"application/json"}
 
 # CloudEvents takes RFC 3339 only; anything else stays in the data and the attribute is left out.
-_RFC3339 = re.compile(r"\d{4}-(0\d|1[0-2])-[0-3]\dT([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d):(?:[0-5]\d|60)(?:\.\d+)?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
 
 
 class Codec:
@@ -117,9 +120,20 @@ class Codec:
 
     def _time_of(self, updated_at: str | None) -> str | None:
         # Entries of one second share their text, so the last answer is nearly always the next one's.
-        time = updated_at if updated_at is not None and _RFC3339.fullmatch(updated_at) else None
+        time = updated_at if updated_at is not None and _is_rfc3339(updated_at) else None
         self._time = (updated_at, time)
         return time
+
+
+def _is_rfc3339(text: str) -> bool:
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        return False
+    try:
+        datetime.fromisoformat(found[1])  # 30 February has the form and is no day
+    except ValueError:
+        return False
+    return True
 
 
 class _Data(msgspec.Struct, frozen=True, gc=False):
