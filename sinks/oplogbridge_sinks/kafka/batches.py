@@ -49,7 +49,7 @@ class Codec(NamedTuple):
 
 def _lz4(data: memoryview) -> Any:
     compressor = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)  # unlinked: KIP-57
-    compressor.compress(data)
+    compressor.compress(bytes(data))
     return compressor.finish()
 
 

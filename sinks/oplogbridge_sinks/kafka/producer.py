@@ -12,14 +12,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka.producer.sender as sender
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka
+from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.conn import create_conn
 
 from oplogbridge_sinks.kafka.batches import RecordBatch
+from oplogbridge_sinks.kafka.wire import LastTransactionRequest
 
 # After nearly every commit the next transaction's first request meets CONCURRENT_TRANSACTIONS, because the markers are
 # still being written. aiokafka then sleeps 20 ms: 50 transactions a second at best. 1 ms: 24 -> 2.6 ms each.
@@ -35,6 +37,19 @@ RETRY_BACKOFF_MS = 20  # init_transactions after a kill: 122 ms with the default
 STOP_SECONDS_MAX = 2.0
 _CANCEL_ATTEMPTS_MAX = 3  # the sender, when cancelled, awaits its own requests, which want cancelling as well
 _POLL_SECONDS = 0.005
+_COORDINATOR_BUSY_CODES = (14, 15, 16)  # loading, not available, not this one
+
+
+class LastTransaction(NamedTuple):
+    """How the coordinator remembers the last transaction of a transactional id."""
+
+    state: str
+    producer_id: int
+    epoch: int
+
+    @property
+    def committed(self) -> bool:
+        return self.state in ("PrepareCommit", "CompleteCommit")
 
 
 class Producer:
@@ -54,6 +69,8 @@ class Producer:
             retry_backoff_ms=RETRY_BACKOFF_MS,
         )
         self._transactions = self._producer._txn_manager
+        self._transactional_id = transactional_id
+        self.predecessors: LastTransaction | None = None  # known after `start`
 
     @property
     def client(self) -> Any:
@@ -66,10 +83,30 @@ class Producer:
     async def start(self) -> None:
         """Connect and fence; the predecessor's open transaction is aborted."""
         try:
-            await self._producer.start()
+            await self.client.bootstrap()
         except kafka.KafkaConnectionError:
             await self._explain_bootstrap()
             raise
+        self.predecessors = await self._last_transaction()  # before fencing, which forgets it
+        await self._producer._sender.start()
+
+    async def _last_transaction(self) -> LastTransaction | None:
+        """None: there was none, or the broker does not tell (Kafka before 3.0)."""
+        coordinators = self._producer._sender
+        while True:
+            node = await coordinators._find_coordinator(CoordinationType.TRANSACTION, self._transactional_id)
+            try:
+                request = LastTransactionRequest(self._transactional_id)
+                response = await self.client.send(node, request, group=ConnectionGroup.COORDINATION)
+            except (NotImplementedError, kafka.IncompatibleBrokerVersion):
+                return None
+            (found,) = response.to_object()["transactions"]
+            if kafka.for_code(found["error_code"]) is kafka.NoError:
+                return LastTransaction(found["state"], found["producer_id"], found["producer_epoch"])
+            if found["error_code"] not in _COORDINATOR_BUSY_CODES:
+                return None
+            coordinators._coordinator_dead(CoordinationType.TRANSACTION)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _explain_bootstrap(self) -> None:
         """Connect once more and raise why it fails: the bootstrap tells a wrong password and no broker alike."""

@@ -1,7 +1,8 @@
-"""Two requests in versions that aiokafka 0.14 does not have, built with its own types.
+"""Requests, or versions of them, that aiokafka 0.14 does not have, built with its own types.
 
 Metadata v10 is the first that names a topic's id, which alone tells a topic from a re-created one of the same name.
 CreateTopics v4 is the first that takes -1 for "the broker's default" partitions and replication factor.
+DescribeTransactions (Kafka 3.0) tells how the coordinator remembers a transactional id's last transaction.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.admin import CreateTopicsRequest_v3, CreateTopicsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
 
 class Uuid(AbstractType[str]):
@@ -127,3 +128,49 @@ class MakeTopicRequest(Request[CreateTopicsRequest_v4]):
 
     def build(self, request_struct_class: type[CreateTopicsRequest_v4]) -> CreateTopicsRequest_v4:
         return request_struct_class(self._topics, self._timeout_ms, False)
+
+
+class DescribeTransactionsResponse_v0(Response):  # noqa: N801
+    API_KEY = 65
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "transactions",
+            CompactArray(
+                ("error_code", Int16),
+                ("transactional_id", CompactString("utf-8")),
+                ("state", CompactString("utf-8")),
+                ("timeout_ms", Int32),
+                ("start_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                (
+                    "topics",
+                    CompactArray(
+                        ("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class DescribeTransactionsRequest_v0(RequestStruct):  # noqa: N801
+    API_KEY = 65
+    API_VERSION = 0
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = DescribeTransactionsResponse_v0
+    SCHEMA = Schema(("transactional_ids", CompactArray(CompactString("utf-8"))), ("tags", TaggedFields))
+
+
+class LastTransactionRequest(Request[DescribeTransactionsRequest_v0]):
+    API_KEY = 65
+
+    def __init__(self, transactional_id: str) -> None:
+        self._transactional_id = transactional_id
+
+    def build(self, request_struct_class: type[DescribeTransactionsRequest_v0]) -> DescribeTransactionsRequest_v0:
+        return request_struct_class([self._transactional_id], {})
