@@ -39,7 +39,7 @@ DEADLINE_SECONDS = 30.0  # a disk that takes longer for a batch is treated as go
 CLOSE_SECONDS = 5.0
 
 _PERSON_MENDS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EFBIG}
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
     | {errno.ENAMETOOLONG, errno.ENOTSUP, errno.ENOLCK}
 )
 
@@ -368,7 +368,7 @@ def _translate(error: OSError, destination: str) -> BridgeError:
     reason = os.strerror(error.errno) if error.errno else type(error).__name__
     if error.errno in _PERSON_MENDS:
         return Misconfigured(f"{destination}: {reason}; mend the path or its permissions")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the disk, a quota, a limit on the file's size
         return Unavailable(f"{destination}: {reason}; it goes on when there is room again")
     return Unavailable(f"{destination}: {reason}; it will be tried again")
 
