@@ -43,7 +43,7 @@ def test_values_are_escaped_and_the_operators_own_text_is_not() -> None:
         "a.b.{source}.{type}", constants={"source": "x.y"}, escape=lambda value: value.replace(".", "_")
     )
 
-    assert template.destination("u.v", "create") == "a.x_y.u_v"
+    assert template.destination("u.v", "create") == "a.b.x_y.u_v"
 
 
 def test_a_value_that_looks_like_a_field_is_not_filled_in_again() -> None:
