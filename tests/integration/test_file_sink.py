@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +17,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from oplogbridge import Misconfigured, Sink, SinkContext, Unavailable
+from oplogbridge import Misconfigured, Position, Sink, SinkContext, Unavailable
 from oplogbridge.testing import make_batch, make_event
+from oplogbridge_sinks import file
 from oplogbridge_sinks.file import FileSettings, plugin
 
 FIRST = (1423124097 << 32) + 1
@@ -63,6 +66,15 @@ async def opened(path: Path) -> AsyncIterator[Sink]:
         await sink.close()
 
 
+async def opened_at_last(sink: Sink) -> Position | None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await sink.open()
+            except Unavailable:
+                await sink.close()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "orders.jsonl"
@@ -81,7 +93,7 @@ def sequences_in(path: Path) -> list[int]:
 async def test_a_process_killed_at_any_step_loses_nothing_and_doubles_nothing(path: Path, step: str, nth: int) -> None:
     victim = subprocess.run(
         [sys.executable, "-c", VICTIM, str(path), step, str(nth), str(FIRST)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
@@ -148,6 +160,41 @@ async def test_the_sidecar_is_there_before_the_first_append(path: Path, monkeypa
             patched.setattr(os, "write", full)
             with pytest.raises(Unavailable, match="room"):
                 await sink.write(make_batch(FIRST))
+
+
+async def test_the_lock_outlasts_a_write_that_was_cancelled_and_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, goes_on = threading.Event(), threading.Event()
+    real = os.write
+
+    def slow(descriptor: int, data: bytes) -> int:
+        writing.set()
+        assert goes_on.wait(20)
+        return real(descriptor, data)
+
+    sink = sink_at(path)
+    await sink.open()
+    await sink.move(FIRST)
+    monkeypatch.setattr(os, "write", slow)
+    monkeypatch.setattr(file, "CLOSE_SECONDS", 0)  # the disk hangs for longer than we wait
+    write = asyncio.ensure_future(sink.write(make_batch(FIRST)))
+    await asyncio.to_thread(writing.wait, 20)
+    write.cancel()
+    await sink.close()
+    successor = sink_at(path)
+    with pytest.raises(Unavailable, match="another process has it"):
+        await successor.open()
+    await successor.close()
+
+    monkeypatch.undo()
+    goes_on.set()
+    position = await opened_at_last(successor)
+    await successor.close()
+
+    assert position is not None
+    assert position.offset == FIRST + 1
+    assert sequences_in(path) == [FIRST]
 
 
 async def test_a_file_shorter_than_its_sidecar_stops_the_pipeline(path: Path) -> None:
