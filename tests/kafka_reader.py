@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 _DECIDED_WITHIN_SECONDS = 10.0
 
@@ -34,9 +34,34 @@ async def admin(bootstrap_servers: str) -> AsyncIterator[Any]:
 async def make_topic(
     bootstrap_servers: str, topic: str, partitions: int, configs: Mapping[str, str] | None = None
 ) -> None:
-    """That it exists is fine."""
+    """That it exists is fine. Returns when it can be written to."""
     async with admin(bootstrap_servers) as client:
         await client.create_topics([NewTopic(topic, partitions, 1, topic_configs=dict(configs or {}))])
+        while any(
+            p["leader"] < 0 for p in (await client.describe_topics([topic]))[0]["partitions"] or [{"leader": -1}]
+        ):
+            pass
+
+
+async def _has_leaders(client: Any, topic: str) -> bool:
+    (described,) = await client.describe_topics([topic])
+    return bool(described["partitions"]) and all(partition["leader"] >= 0 for partition in described["partitions"])
+
+
+async def delete_topic(bootstrap_servers: str, topic: str) -> None:
+    """Returns when brokers say that it is gone."""
+    async with admin(bootstrap_servers) as client:
+        await client.delete_topics([topic])
+        while topic in await client.list_topics():
+            pass
+
+
+async def add_partitions(bootstrap_servers: str, topic: str, count: int) -> None:
+    """Returns when brokers say that they are there."""
+    async with admin(bootstrap_servers) as client:
+        await client.create_partitions({topic: NewPartitions(count)})
+        while len((await client.describe_topics([topic]))[0]["partitions"]) < count:
+            pass
 
 
 async def write_record(bootstrap_servers: str, topic: str, key: bytes, value: bytes | None) -> None:

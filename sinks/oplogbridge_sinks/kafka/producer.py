@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -114,12 +115,15 @@ class Producer:
         connect: Any = create_conn
         for server in self._connection["bootstrap_servers"]:
             host, _, port = server.rpartition(":")
-            with contextlib.suppress(OSError, kafka.KafkaConnectionError, TimeoutError):
-                (
-                    await connect(
-                        host.strip("[]"), int(port), request_timeout_ms=self._request_timeout_ms, **connection
-                    )
-                ).close()
+            try:
+                opened = await connect(
+                    host.strip("[]"), int(port), request_timeout_ms=self._request_timeout_ms, **connection
+                )
+            except ssl.SSLError:
+                raise
+            except (OSError, kafka.KafkaConnectionError):
+                continue
+            opened.close()
 
     def sequence_number(self, partition: TopicPartition) -> int:
         """Of the next record for the partition. The broker knows a retry by it."""

@@ -44,6 +44,9 @@ class TlsSettings(_Settings):
 
     def context(self) -> ssl.SSLContext:
         """Raises OSError (a file is missing or unreadable) or ssl.SSLError (it is not what it should be)."""
+        for file in (self.ca, self.certificate, self.key):
+            if file is not None:
+                file.open("rb").close()  # its error names the file, OpenSSL's does not
         context = ssl.create_default_context(cafile=self.ca)
         if self.certificate is not None:
             password = self.key_password.get_secret_value() if self.key_password is not None else None

@@ -1,0 +1,213 @@
+"""Kills, of the writer and of the broker, and what the broker forgets when it dies at the wrong moment."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+
+from kafka_world import World, deliver
+from oplogbridge import Batch, Unavailable
+from oplogbridge.testing import make_batch, make_event
+from oplogbridge.testing.proxy import FaultProxy
+from oplogbridge.testing.sink_rig import FIRST
+from oplogbridge_sinks.kafka.batches import CODECS, TopicLimits, build, single
+from oplogbridge_sinks.kafka.checkpoint import Checkpoint, WrittenTopic, encode
+from oplogbridge_sinks.kafka.cluster import Cluster
+from oplogbridge_sinks.kafka.producer import Producer
+from services import KafkaServer
+
+_BATCHES, _BATCH_EVENTS = 30, 50
+
+_WRITER = """
+import asyncio, sys
+from kafka_world import World
+from oplogbridge.testing import make_batch
+
+async def main(servers, name):
+    sink = World(servers, name).sink(create=True, partitions=2)
+    position = await sink.open()
+    offset = position.offset if position else 1
+    while True:
+        position = await sink.write(make_batch(*range(offset, offset + 200)))
+        offset = position.offset
+        print(offset, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def _batches() -> list[Batch]:
+    begins = range(FIRST, FIRST + _BATCHES * _BATCH_EVENTS, _BATCH_EVENTS)
+    return [make_batch(*range(begin, begin + _BATCH_EVENTS)) for begin in begins]
+
+
+async def test_a_writer_that_is_killed_loses_and_repeats_nothing(
+    kafka_server: KafkaServer, unique: str, full: bool
+) -> None:
+    world = World(kafka_server.bootstrap_servers, unique)
+    paths = [str(Path(__file__).parents[2] / part) for part in ("tests", "bridge", "sinks")]
+    acknowledged = 1
+
+    for kill in range(20 if full else 4):
+        writer = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _WRITER, world.servers, world.name,
+            env={"PYTHONPATH": ":".join(paths)}, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert writer.stdout is not None
+        for _ in range(3 + kill):  # and dies somewhere in the write after these
+            acknowledged = int(await asyncio.wait_for(writer.stdout.readline(), 20))
+        writer.kill()
+        acknowledged = max([acknowledged, *map(int, (await writer.stdout.read()).split())])
+        await writer.wait()
+
+    async with world.opened() as sink:
+        position = await sink.position()
+    assert position is not None
+    assert position.offset >= acknowledged
+    assert sorted(await world.sequences()) == list(range(1, position.offset))
+
+
+async def test_a_broker_that_is_killed_while_it_is_written_to(own_kafka: Callable[..., KafkaServer]) -> None:
+    server = own_kafka()
+    world = World(server.bootstrap_servers, "killed")
+    batches = _batches()
+    sink = world.sink(create=True, partitions=2, timeout="2s")
+    first_ones = 5
+
+    await deliver(sink, batches[:first_ones])
+    delivery = asyncio.create_task(deliver(sink, batches))
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.restart)
+    await delivery
+
+    expected = list(range(FIRST, FIRST + _BATCHES * _BATCH_EVENTS))
+    assert sorted(await world.sequences()) == expected
+
+
+async def test_what_was_acknowledged_outlives_a_broker_that_dies_at_once(
+    own_kafka: Callable[..., KafkaServer], full: bool
+) -> None:
+    """The broker's own defect: a transaction that it forgets to end. One kill in four meets it."""
+    server = own_kafka()
+    world = World(server.bootstrap_servers, "forgotten")
+
+    for sequence in range(1, 20 if full else 3):
+        async with world.opened(create=True, partitions=2) as sink:
+            await sink.write(make_batch(sequence))
+            await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.restart)
+        async with world.opened() as sink:
+            position = await sink.position()
+            assert position is not None
+            assert position.offset == sequence + 1
+
+    assert sorted(await world.sequences()) == list(range(1, sequence + 1))
+
+
+async def test_a_broker_that_does_not_answer_is_unavailable_in_time(kafka_server: KafkaServer, unique: str) -> None:
+    async with FaultProxy("127.0.0.1", kafka_server.behind_proxy_port, port=kafka_server.proxied_port) as proxy:
+        world = World(kafka_server.proxied_bootstrap_servers, unique)
+        sink = world.sink(create=True, timeout="1s")
+        await sink.open()
+        await sink.write(make_batch(FIRST))
+        proxy.stall()
+        async with asyncio.timeout(6):
+            with pytest.raises(Unavailable, match="within 1s"):
+                await sink.write(make_batch(FIRST + 1))
+            await sink.close()
+            with pytest.raises(Unavailable):
+                await sink.open()
+            await sink.close()
+        proxy.heal()
+        assert await deliver(sink, [make_batch(FIRST + 1)]) == 1
+    assert await World(kafka_server.bootstrap_servers, unique).sequences() == [FIRST, FIRST + 1]
+
+
+async def test_no_broker_at_all_is_unavailable_at_once(unique: str) -> None:
+    sink = World("127.0.0.1:1", unique).sink()
+    async with asyncio.timeout(2):
+        with pytest.raises(Unavailable):
+            await sink.open()
+        await sink.close()
+
+
+# Orphans, made by hand: records of our producer id that the coordinator knows nothing of ----------------------------
+
+
+class Forger:
+    """Writes with the pipeline's transactional id as a sink does, but hides partitions from the coordinator."""
+
+    def __init__(self, world: World, server: KafkaServer) -> None:
+        self._world = world
+        self._connection = {"bootstrap_servers": [server.bootstrap_servers]}
+
+    async def transact(
+        self, sequences: list[int], checkpoint: int | None, *, hidden: list[TopicPartition], commit: bool
+    ) -> None:
+        world = self._world
+        producer = Producer(self._connection, world.owner, 10, 60)
+        await producer.start()
+        topics = await Cluster(producer.client).topics([world.topic, world.checkpoint])
+        written = {world.topic: WrittenTopic(topics[world.topic].id, len(topics[world.topic].leaders))}
+        await producer.begin([])
+        producer._transactions._txn_partitions.update(hidden)
+        futures = []
+        for sequence in sequences:
+            partition = TopicPartition(world.topic, sequence % 2)
+            (batch,) = (await build([make_event(sequence)], TopicLimits(), CODECS["none"], 1)).batches
+            futures.append(await producer.send(batch, partition))
+        if checkpoint is not None:
+            value = encode(Checkpoint(checkpoint, "https://run.example.com/api/v4/1", f"kafka:{world.topic}", written))
+            record = single(world.owner.encode(), value, 1, CODECS["none"])
+            futures.append(await producer.send(record, TopicPartition(world.checkpoint, 0)))
+        await producer.delivered(futures)
+        if commit:
+            producer._transactions._txn_partitions.difference_update(hidden)
+            await producer.commit()
+        await producer.discard()
+
+
+@pytest.fixture
+def trusting_kafka(own_kafka: Callable[..., KafkaServer]) -> KafkaServer:
+    """A broker that takes a transaction's records without asking the coordinator, as all did before 3.6."""
+    return own_kafka(config={"transaction.partition.verification.enable": "false"})
+
+
+async def test_orphans_end_as_their_transaction_did(trusting_kafka: KafkaServer) -> None:
+    world = World(trusting_kafka.bootstrap_servers, "orphans")
+    forger = Forger(world, trusting_kafka)
+    data = [TopicPartition(world.topic, number) for number in range(2)]
+    checkpoint = TopicPartition(world.checkpoint, 0)
+    async with world.opened(create=True, partitions=2) as sink:
+        await sink.write(make_batch(10, 11))
+
+    async def opened_at() -> int:
+        async with world.opened() as sink:
+            position = await sink.position()
+            assert position is not None
+            return position.offset
+
+    # Nothing of it can be read: it is aborted, and the events may be sent again.
+    await forger.transact([12, 13], 14, hidden=[*data, checkpoint], commit=False)
+    assert await opened_at() == 12
+    assert sorted(await world.sequences()) == [10, 11]
+
+    # The checkpoint covers records that stand open: they are committed.
+    await forger.transact([12, 13], 14, hidden=data, commit=True)
+    assert await opened_at() == 14
+    assert sorted(await world.sequences()) == [10, 11, 12, 13]
+
+    # One partition shows its part, the other and the checkpoint stand open: they are committed.
+    await forger.transact([14, 15], 16, hidden=[data[0], checkpoint], commit=True)
+    assert await opened_at() == 16
+    assert sorted(await world.sequences()) == [10, 11, 12, 13, 14, 15]
+
+    # And the pipeline goes on.
+    async with world.opened() as sink:
+        await sink.write(make_batch(16))
+    assert sorted(await world.sequences()) == list(range(10, 17))

@@ -1,0 +1,79 @@
+"""TLS and SASL against a broker that insists on both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kafka_world import World
+from oplogbridge import BridgeError, Misconfigured
+from oplogbridge.testing import make_batch
+from oplogbridge.testing.sink_rig import FIRST, chain
+from services import KafkaServer, MissingServer
+
+
+@pytest.fixture(scope="module")
+def secured_kafka() -> Any:
+    try:
+        with KafkaServer().start(sasl_ssl=True) as server:
+            yield server
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+
+
+def _login(server: KafkaServer, mechanism: str = "PLAIN", **changes: str) -> dict[str, Any]:
+    return {
+        "tls": {"ca": str(server.ca_path)},
+        "sasl": {"mechanism": mechanism, "username": server.username, "password": server.password} | changes,
+    }
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+async def test_a_login_over_tls(secured_kafka: KafkaServer, unique: str, mechanism: str) -> None:
+    world = World(secured_kafka.secured_bootstrap_servers, unique)
+    async with world.opened(create=True, **_login(secured_kafka, mechanism)) as sink:
+        await sink.write(make_batch(FIRST))
+    assert await World(secured_kafka.bootstrap_servers, unique).sequences() == [FIRST]
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+async def test_a_wrong_password_needs_a_person_and_is_not_shown(
+    secured_kafka: KafkaServer, unique: str, mechanism: str
+) -> None:
+    sink = World(secured_kafka.secured_bootstrap_servers, unique).sink(
+        **_login(secured_kafka, mechanism, password="not-the-secret")
+    )
+    with pytest.raises(Misconfigured, match="sasl") as refused:
+        await sink.open()
+    await sink.close()
+    assert not [text for text in chain(refused.value) if "not-the-secret" in text]
+
+
+async def test_a_certificate_of_an_unknown_authority_needs_a_person(secured_kafka: KafkaServer, unique: str) -> None:
+    login = _login(secured_kafka) | {"tls": True}
+    sink = World(secured_kafka.secured_bootstrap_servers, unique).sink(**login)
+    with pytest.raises(Misconfigured, match=r"tls\.ca"):
+        await sink.open()
+    await sink.close()
+
+
+async def test_a_missing_certificate_file_needs_a_person(secured_kafka: KafkaServer, unique: str) -> None:
+    login = _login(secured_kafka) | {"tls": {"ca": "/nowhere/ca.pem"}}
+    sink = World(secured_kafka.secured_bootstrap_servers, unique).sink(**login)
+    with pytest.raises(Misconfigured, match=r"/nowhere/ca\.pem"):
+        await sink.open()
+    await sink.close()
+
+
+@pytest.mark.parametrize("confused", ["plaintext to the TLS port", "TLS to the plaintext port"])
+async def test_the_wrong_protocol_does_not_hang(secured_kafka: KafkaServer, unique: str, confused: str) -> None:
+    if confused.startswith("TLS"):
+        sink = World(secured_kafka.bootstrap_servers, unique).sink(timeout="2s", **_login(secured_kafka))
+    else:
+        sink = World(secured_kafka.secured_bootstrap_servers, unique).sink(timeout="2s")
+    async with asyncio.timeout(8):
+        with pytest.raises(BridgeError):
+            await sink.open()
+        await sink.close()
