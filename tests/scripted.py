@@ -69,8 +69,8 @@ class Gate:
     calls: list[str] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    # Called at each step (name, when) of each call; a property test kills or fails from here.
-    at_step: Callable[[str, When], None] | None = None
+    # Awaited at each step (name, when) of each call; a simulation kills, fails or delays from here.
+    at_step: Callable[[str, When], Awaitable[None]] | None = None
 
     def hold(self, name: str, when: When = "before", *, skip: int = 0) -> Hold:
         """Hold the next call of this name (after `skip` others)."""
@@ -91,7 +91,7 @@ class Gate:
 
     async def _step(self, name: str, when: When) -> None:
         if self.at_step is not None:
-            self.at_step(name, when)
+            await self.at_step(name, when)
         for hold in [one for one in self.holds if (one.name, one.when) == (name, when)]:
             if hold.skip > 0:
                 hold.skip -= 1

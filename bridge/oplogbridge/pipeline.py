@@ -257,13 +257,30 @@ class Pipeline:
                 self._position = await sink.write(batch)
             except Rejected as rejected:
                 event = rejected.event
-                self._position = await sink.position()
+                self._position = await self._position_after(sink, event, is_first=event.sequence == events[0].sequence)
                 await self._save(event.sequence, sink)
                 await self._set_aside(sink, event.sequence, event.key, event.payload, rejected.reason)
                 events = [later for later in events if later.sequence > event.sequence]
             else:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
                 return
+
+    async def _position_after(self, sink: Sink, rejected: Event, *, is_first: bool) -> Position | None:
+        """The sink's position behind what came before the rejected event. A destination that lost that part just now
+        shows another; saved as the mark, it would make us believe that the lost entries were filtered out."""
+        position = await sink.position()
+        if is_first:
+            as_promised = position == self._position
+        elif self._spec.traits.holds_position:
+            as_promised = position is not None and position.offset == rejected.sequence
+        else:
+            as_promised = True
+        if not as_promised:
+            raise Unavailable(
+                f"the destination's position is {position}, after all before sequence {rejected.sequence} was written: "
+                "reopening"
+            )
+        return position
 
     async def _set_aside(self, sink: Sink, sequence: int, key: bytes | None, rejected: bytes, reason: str) -> None:
         """Stop, or keep the event as a dead letter, durably, before anything behind it is delivered."""

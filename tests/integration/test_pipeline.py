@@ -176,3 +176,20 @@ async def test_a_rejected_close_is_logged_and_harms_nobody() -> None:
         await world.until(lambda: world.sequences == [1])
 
         assert one.pipeline().error is None
+
+
+async def test_what_a_destination_loses_in_the_moment_of_a_rejection_is_delivered_again() -> None:
+    async with World(PipelineChoice(letters=MemorySettings())) as world:
+        world.source.append(3)
+        world.at().reject(3)
+        one = world.start()
+        asking = one.gate.hold("sink.position")  # 1 and 2 are durable, 3 was rejected
+        await world.until(lambda: asking.is_reached)
+        assert world.sequences == [1, 2]
+        world.at().lose_writes(1)
+        asking.release()
+
+        await world.until(lambda: (stored := world.stored()) is not None and stored.offset == 4)
+
+        assert world.sequences == [1, 2]
+        assert world.letters().sequences == [3]
