@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from oplogbridge import Misconfigured, Position, Sink, SinkContext, Unavailable
 from oplogbridge.testing import make_batch, make_event
-from oplogbridge_sinks import file
 from oplogbridge_sinks.file import FileSettings, plugin
+from oplogbridge_sinks.file import sink as file_sink
 
 FIRST = (1423124097 << 32) + 1
 
@@ -177,7 +177,7 @@ async def test_the_lock_outlasts_a_write_that_was_cancelled_and_goes_on(
     await sink.open()
     await sink.move(FIRST)
     monkeypatch.setattr(os, "write", slow)
-    monkeypatch.setattr(file, "CLOSE_SECONDS", 0)  # the disk hangs for longer than we wait
+    monkeypatch.setattr(file_sink, "CLOSE_SECONDS", 0)  # the disk hangs for longer than we wait
     write = asyncio.ensure_future(sink.write(make_batch(FIRST)))
     await asyncio.to_thread(writing.wait, 20)
     write.cancel()

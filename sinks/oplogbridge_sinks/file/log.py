@@ -1,155 +1,22 @@
-"""JSON Lines in a local file: exactly once, in order, one event a line.
-
-A write appends the batch and syncs it, then replaces the *sidecar* `<path>.position`, which holds the offset and the
-length that belong together. So after any crash the sidecar tells how much of the file counts: what lies beyond it is a
-torn tail, and is cut when the file is opened. What the sidecar does not explain (lines without one, a file shorter than
-it says, other bytes at its end) is never touched: the pipeline stops, and a person decides.
-
-The file is locked (`flock`) for as long as it is open. A predecessor that lives keeps it, a killed one frees it, so
-opening here is refused where other destinations fence. One file belongs to one pipeline; it is not rotated.
-"""
+"""The file, its lock and its sidecar. Everything here blocks; the sink runs it in its worker thread."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import fcntl
-import json
 import os
 import stat
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-from pydantic import BaseModel, field_validator
-
-from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
-from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.templates import Template
+from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.values import Batch, Event, Position
+from oplogbridge_sinks.file.sidecar import Sidecar, sync, write_all
 
-T = TypeVar("T")
-
-PATH_FIELDS = frozenset({"source", "pipeline"})
-FORMAT_VERSION = 1  # of the sidecar
 TAIL_BYTES = 4096  # whose checksum the sidecar keeps: enough to tell our file from somebody else's
-DEADLINE_SECONDS = 30.0  # a disk that takes longer for a batch is treated as gone
-CLOSE_SECONDS = 5.0
-
-_PERSON_MENDS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-    | {errno.ENAMETOOLONG, errno.ENOTSUP, errno.ENOLCK}
-)
 
 
-class FileSettings(BaseModel, frozen=True, extra="forbid"):
-    path: str  # a template over {source} and {pipeline}; its directory must exist
-
-    @field_validator("path")
-    @classmethod
-    def _is_template(cls, path: str) -> str:
-        Template(path, fields=PATH_FIELDS)
-        if path == "" or path.endswith("/") or "\0" in path:
-            raise ValueError("must name a file")
-        return path
-
-
-class FileSink:
-    """The rim: one worker thread does the blocking work, one piece after the other."""
-
-    def __init__(self, settings: FileSettings, context: SinkContext) -> None:
-        constants = {"source": context.source, "pipeline": context.pipeline}
-        self._path = Template(settings.path, fields=PATH_FIELDS, constants=constants, escape=_escape).fill({})
-        self._context = context
-        self._log: _Log | None = None
-        self._worker: ThreadPoolExecutor | None = None
-
-    @property
-    def destination(self) -> str:
-        return f"file:{self._path}"
-
-    async def open(self) -> Position | None:
-        await self.close()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="file-sink")
-        self._log = _Log(self._path, self._context.owner, self._context.source_id, self.destination)
-        return await self._work(self._log.open)
-
-    async def write(self, batch: Batch) -> Position | None:
-        return await self._work(self._opened().append, batch)
-
-    async def move(self, offset: int) -> Position | None:
-        return await self._work(self._opened().move, offset)
-
-    async def position(self) -> Position | None:
-        return await self._work(self._opened().look)
-
-    async def close(self) -> None:
-        worker, log = self._worker, self._log
-        self._worker = self._log = None
-        if worker is None or log is None:
-            return
-        # In the same thread, behind a write that was cancelled but goes on: the lock must outlast it, or a successor
-        # would cut the file under it. On a disk that hangs we leave, the lock does not.
-        released = asyncio.wrap_future(worker.submit(log.close))
-        worker.shutdown(wait=False)
-        await asyncio.wait([released], timeout=CLOSE_SECONDS)
-
-    def _opened(self) -> _Log:
-        if self._log is None:
-            raise Unavailable(f"{self.destination}: it is not open; open it first")
-        return self._log
-
-    async def _work(self, work: Callable[..., T], *arguments: Any) -> T:
-        assert self._worker is not None
-        try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
-        except TimeoutError as error:
-            raise Unavailable(
-                f"{self.destination}: the disk did not answer in {DEADLINE_SECONDS:g}s; it will be tried again"
-            ) from error
-        except OSError as error:
-            raise _translate(error, self.destination) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What the sidecar holds: an offset, and the file that belongs to it."""
-
-    offset: int
-    length: int
-    tail: int  # checksum of the last TAIL_BYTES before `length`
-    owner: str
-    source: str
-    destination: str
-
-    def encode(self) -> bytes:
-        record = {
-            "v": FORMAT_VERSION,
-            "offset": str(self.offset),  # text: a double cannot hold it
-            "length": self.length,
-            "tail": self.tail,
-            "owner": self.owner,
-            "source": self.source,
-            "destination": self.destination,
-        }
-        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, text: bytes) -> _Record:
-        record = json.loads(text)
-        if record["v"] > FORMAT_VERSION:
-            raise Misconfigured(
-                f"its sidecar has format {record['v']}, this version knows {FORMAT_VERSION}: use the newer oplog-bridge"
-            )
-        numbers = (int(record["offset"]), int(record["length"]), int(record["tail"]))
-        return cls(*numbers, str(record["owner"]), str(record["source"]), str(record["destination"]))
-
-
-class _Log:
-    """The file, its lock and its sidecar. Everything here blocks, and runs in the worker thread."""
+class Log:
+    """Doubtful until it was opened, and again after any failure: then only opening it anew tells what counts."""
 
     def __init__(self, path: str, owner: str, source: str, destination: str) -> None:
         self._path = path
@@ -160,7 +27,7 @@ class _Log:
         self._file = -1
         self._directory = -1
         self._locked = False
-        self._record: _Record | None = None
+        self._record: Sidecar | None = None
         self._tail = b""  # the last TAIL_BYTES of what counts
         self._doubtful = True  # until opened, and again after any failure
 
@@ -215,7 +82,7 @@ class _Log:
             )
         if length > record.length:
             os.ftruncate(self._file, record.length)
-            _sync(self._file)
+            sync(self._file)
         self._record, self._tail, self._doubtful = record, tail, False
         return self._position(record)
 
@@ -229,10 +96,10 @@ class _Log:
                 "go on from there"
             )
         assert self._record is not None
-        lines = _lines_of(batch.events)
+        lines = lines_of(batch.events)
         self._doubtful = True
-        _write_all(self._file, lines)
-        _sync(self._file)
+        write_all(self._file, lines)
+        sync(self._file)
         length = self._record.length + len(lines)
         # Removed while we had it open, the file would take our appends into a nameless inode, and the sidecar would go
         # on as if they counted (protocol check, schedule 10).
@@ -272,12 +139,12 @@ class _Log:
     # One step each -------------------------------------------------------------------------------------------------
 
     def _save(self, offset: int, length: int, tail: bytes) -> Position:
-        record = _Record(offset, length, zlib.crc32(tail), self._owner, self._source, self._destination)
+        record = Sidecar(offset, length, zlib.crc32(tail), self._owner, self._source, self._destination)
         temporary = f"{self._sidecar}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         try:
-            _write_all(descriptor, record.encode())
-            _sync(descriptor)
+            write_all(descriptor, record.encode())
+            sync(descriptor)
         finally:
             os.close(descriptor)
         self._check_same_file()
@@ -286,14 +153,14 @@ class _Log:
         self._record, self._tail = record, tail
         return self._position(record)
 
-    def _read_sidecar(self) -> _Record | None:
+    def _read_sidecar(self) -> Sidecar | None:
         try:
             with open(self._sidecar, "rb") as sidecar:  # noqa: PTH123 - as above
                 text = sidecar.read()
         except FileNotFoundError:
             return None
         try:
-            return _Record.decode(text)
+            return Sidecar.decode(text)
         except Misconfigured as error:
             raise Misconfigured(f"{self._destination}: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -328,61 +195,17 @@ class _Log:
                 f"{self._destination}: it was removed or replaced while open; " + self._decide("put the file back")
             )
 
-    def _position(self, record: _Record) -> Position:
+    def _position(self, record: Sidecar) -> Position:
         return Position(record.offset, record.source, record.destination)
 
     def _decide(self, instead: str) -> str:
         return f"{instead}, or take it as it is with `oplog-bridge offsets set`"
 
 
-def _lines_of(events: Sequence[Event]) -> bytes:
+def lines_of(events: Sequence[Event]) -> bytes:
     """A raw newline in JSON is white space between tokens (in a string it is escaped), so a space says the same."""
     lines = b"\n".join([event.payload for event in events]) + b"\n"
     if lines.count(b"\n") == len(events) and b"\r" not in lines:
         return lines
     spaces = bytes.maketrans(b"\r\n", b"  ")
     return b"".join([event.payload.translate(spaces) + b"\n" for event in events])
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    unwritten = memoryview(data)
-    while unwritten:  # one call, unless a full disk cuts it short: the next one then says so
-        unwritten = unwritten[os.write(descriptor, unwritten) :]
-
-
-def _sync(descriptor: int) -> None:
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves it in the drive's cache
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(descriptor)
-
-
-def _escape(value: str) -> str:
-    """Of a name in a path: it must neither leave the directory nor end the string."""
-    if value.strip(".") == "":
-        return value.replace(".", "%2E")
-    return "".join(f"%{ord(char):02X}" if char in "/\\%" or ord(char) < 32 else char for char in value)
-
-
-def _translate(error: OSError, destination: str) -> BridgeError:
-    reason = os.strerror(error.errno) if error.errno else type(error).__name__
-    if error.errno in _PERSON_MENDS:
-        return Misconfigured(f"{destination}: {reason}; mend the path or its permissions")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the disk, a quota, a limit on the file's size
-        return Unavailable(f"{destination}: {reason}; it goes on when there is room again")
-    return Unavailable(f"{destination}: {reason}; it will be tried again")
-
-
-def _permissions(settings: FileSettings, _context: SinkContext) -> list[str]:
-    return [f"write, create and rename in the directory of {settings.path} (the file and its sidecar .position)"]
-
-
-plugin = SinkPlugin(
-    kind="file",
-    summary="JSON Lines in a local file, exactly once",
-    settings=FileSettings,
-    # Going back is allowed: an append-only log takes any line, and a person who asks for it gets the events again.
-    traits=lambda _settings: SinkTraits("exactly_once", True, True, events_max=4_000, bytes_max=16 * 1024 * 1024),
-    build=FileSink,
-    permissions=_permissions,
-)

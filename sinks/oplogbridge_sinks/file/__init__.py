@@ -1,0 +1,5 @@
+"""JSON Lines in a local file: exactly once, in order. See `sink` for the promise, `log` for the steps."""
+
+from oplogbridge_sinks.file.sink import FileSettings, FileSink, plugin
+
+__all__ = ["FileSettings", "FileSink", "plugin"]

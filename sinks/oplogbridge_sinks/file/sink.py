@@ -1,0 +1,139 @@
+"""JSON Lines in a local file: exactly once, in order, one event a line.
+
+A write appends the batch and syncs it, then replaces the *sidecar* `<path>.position`, which holds the offset and the
+length that belong together. So after any crash the sidecar tells how much of the file counts: what lies beyond it is a
+torn tail, and is cut when the file is opened. What the sidecar does not explain (lines without one, a file shorter than
+it says, other bytes at its end) is never touched: the pipeline stops, and a person decides.
+
+The file is locked (`flock`) for as long as it is open. A predecessor that lives keeps it, a killed one frees it, so
+opening here is refused where other destinations fence. One file belongs to one pipeline; it is not rotated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, field_validator
+
+from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
+from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.templates import Template
+from oplogbridge.values import Batch, Position
+from oplogbridge_sinks.file.log import Log
+
+T = TypeVar("T")
+
+PATH_FIELDS = frozenset({"source", "pipeline"})
+DEADLINE_SECONDS = 30.0  # a disk that takes longer for a batch is treated as gone
+CLOSE_SECONDS = 5.0
+
+_PERSON_MENDS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+    | {errno.ENAMETOOLONG, errno.ENOTSUP, errno.ENOLCK}
+)
+
+
+class FileSettings(BaseModel, frozen=True, extra="forbid"):
+    path: str  # a template over {source} and {pipeline}; its directory must exist
+
+    @field_validator("path")
+    @classmethod
+    def _is_template(cls, path: str) -> str:
+        Template(path, fields=PATH_FIELDS)
+        if path == "" or path.endswith("/") or "\0" in path:
+            raise ValueError("must name a file")
+        return path
+
+
+class FileSink:
+    """The rim: one worker thread does the blocking work, one piece after the other."""
+
+    def __init__(self, settings: FileSettings, context: SinkContext) -> None:
+        constants = {"source": context.source, "pipeline": context.pipeline}
+        self._path = Template(settings.path, fields=PATH_FIELDS, constants=constants, escape=_escape).fill({})
+        self._context = context
+        self._log: Log | None = None
+        self._worker: ThreadPoolExecutor | None = None
+
+    @property
+    def destination(self) -> str:
+        return f"file:{self._path}"
+
+    async def open(self) -> Position | None:
+        await self.close()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="file-sink")
+        self._log = Log(self._path, self._context.owner, self._context.source_id, self.destination)
+        return await self._work(self._log.open)
+
+    async def write(self, batch: Batch) -> Position | None:
+        return await self._work(self._opened().append, batch)
+
+    async def move(self, offset: int) -> Position | None:
+        return await self._work(self._opened().move, offset)
+
+    async def position(self) -> Position | None:
+        return await self._work(self._opened().look)
+
+    async def close(self) -> None:
+        worker, log = self._worker, self._log
+        self._worker = self._log = None
+        if worker is None or log is None:
+            return
+        # In the same thread, behind a write that was cancelled but goes on: the lock must outlast it, or a successor
+        # would cut the file under it. On a disk that hangs we leave, the lock does not.
+        released = asyncio.wrap_future(worker.submit(log.close))
+        worker.shutdown(wait=False)
+        await asyncio.wait([released], timeout=CLOSE_SECONDS)
+
+    def _opened(self) -> Log:
+        if self._log is None:
+            raise Unavailable(f"{self.destination}: it is not open; open it first")
+        return self._log
+
+    async def _work(self, work: Callable[..., T], *arguments: Any) -> T:
+        assert self._worker is not None
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{self.destination}: the disk did not answer in {DEADLINE_SECONDS:g}s; it will be tried again"
+            ) from error
+        except OSError as error:
+            raise _translate(error, self.destination) from error
+
+
+def _escape(value: str) -> str:
+    """Of a name in a path: it must neither leave the directory nor end the string."""
+    if value.strip(".") == "":
+        return value.replace(".", "%2E")
+    return "".join(f"%{ord(char):02X}" if char in "/\\%" or ord(char) < 32 else char for char in value)
+
+
+def _translate(error: OSError, destination: str) -> BridgeError:
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
+    if error.errno in _PERSON_MENDS:
+        return Misconfigured(f"{destination}: {reason}; mend the path or its permissions")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the disk, a quota, a limit on the file's size
+        return Unavailable(f"{destination}: {reason}; it goes on when there is room again")
+    return Unavailable(f"{destination}: {reason}; it will be tried again")
+
+
+def _permissions(settings: FileSettings, _context: SinkContext) -> list[str]:
+    return [f"write, create and rename in the directory of {settings.path} (the file and its sidecar .position)"]
+
+
+plugin = SinkPlugin(
+    kind="file",
+    summary="JSON Lines in a local file, exactly once",
+    settings=FileSettings,
+    # Going back is allowed: an append-only log takes any line, and a person who asks for it gets the events again.
+    traits=lambda _settings: SinkTraits("exactly_once", True, True, events_max=4_000, bytes_max=16 * 1024 * 1024),
+    build=FileSink,
+    permissions=_permissions,
+)
