@@ -92,9 +92,8 @@ def test_rights_are_listed_one_a_line() -> None:
 
     assert "Write, Describe on transactional id oplog-bridge.shop-to-kafka" in fixed
     assert any(line.endswith("on topic oplog.shop") for line in fixed)
-    assert not any(line.startswith("Create") for line in fixed)
-    assert any(line.endswith("on topics beginning with oplog.shop. (prefixed)") for line in varying)
-    assert any(line.startswith("Create") for line in varying)
+    assert not any("Create" in line for line in fixed)
+    assert any(line.endswith("Create on topics beginning with oplog.shop.") for line in varying)
 
 
 def _wrapped(cause: Exception) -> Exception:

@@ -14,15 +14,13 @@ def _permissions(settings: KafkaSettings, ctx: SinkContext) -> list[str]:
         topic = f"topic {template.constant}"
     else:
         filled = template.fill({"type": "\0", "operation": "\0"})
-        topic = f"topics beginning with {filled.partition('_00')[0]} (prefixed)"
-    lines = [
+        topic = f"topics beginning with {filled.partition('_00')[0]}"
+    rights = "Read, Write, Describe, DescribeConfigs" + (", Create" if settings.create else "")
+    return [
         f"Write, Describe on transactional id {ctx.owner}",
-        f"Read, Write, Describe, DescribeConfigs on topic {checkpoint_name(ctx)}",
-        f"Read, Write, Describe, DescribeConfigs on {topic}",
+        f"{rights} on topic {checkpoint_name(ctx)}",
+        f"{rights} on {topic}",
     ]
-    if settings.create:
-        lines.append(f"Create on topic {checkpoint_name(ctx)} and on {topic}")
-    return lines
 
 
 plugin = SinkPlugin(
