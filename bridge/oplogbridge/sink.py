@@ -55,7 +55,8 @@ class Sink(Protocol):
 
         Raises:
             Misconfigured: Also when a position must be there but cannot be read, or the destination holds what this
-                pipeline cannot have written.
+                pipeline cannot have written. `move` is allowed after that: it is a person's decision (`offsets set`)
+                to go on with what stands there. The pipeline itself never does.
         """
 
     async def write(self, batch: Batch) -> Position | None:

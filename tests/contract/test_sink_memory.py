@@ -59,6 +59,8 @@ class TestMemorySink(SinkContract):
 
 
 class TestMemorySinkWithoutPosition(SinkContract):
+    lacks: ClassVar = {"position", "lock"}
+
     @pytest.fixture
     def rig(self) -> MemoryRig:
         return MemoryRig(MemorySettings(name=NAME, event_bytes_max=EVENT_BYTES_MAX, holds_position=False))

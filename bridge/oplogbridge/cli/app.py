@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -50,7 +51,8 @@ def main() -> None:
     except BridgeError as error:
         _fail(str(error), EXIT_STOPPED)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read our output has left. What is still buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_UNEXPECTED)
     except Exception as error:
         cause: BaseException = error

@@ -105,7 +105,8 @@ class StateStore(Protocol):
         """Connect and check the format version. Raises Misconfigured when a newer version wrote here."""
 
     async def close(self) -> None:
-        """Release everything. Never raises. May come twice. Does not release leases."""
+        """Release everything. Never raises. May come twice. Close after the pipelines have stopped: a store may
+        give up its locks with this, so that others may take the leases at once."""
 
     async def acquire(self, source: str, holder: Holder, ttl_seconds: float) -> str | None:
         """The token of a new lease, or None while somebody else's is valid.

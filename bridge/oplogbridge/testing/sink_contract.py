@@ -10,14 +10,15 @@ A sink's test file gives a `rig` and gets the suite:
             yield KafkaRig(kafka, unique)
 
 What a destination cannot do is waived by the test's name, with the reason; a reason is documentation, so write it for a
-reader of the guarantees.
+reader of the guarantees. Whole abilities (a position, fencing, …) are left out with `lacks`, and a test checks that the
+destination lacks just those.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping, Set
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pytest
 
@@ -34,7 +35,6 @@ from oplogbridge.testing.sink_rig import (
     go_on,
     make_batch,
     make_event,
-    needs_position,
     offset_of,
     opened,
     position_found_by_a_successor,
@@ -42,24 +42,48 @@ from oplogbridge.testing.sink_rig import (
 )
 from oplogbridge.values import OFFSET_MAX, SEQUENCE_MAX, Event, Position
 
+Ability = Literal["position", "fencing", "lock", "size limit"]
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def needs(*abilities: Ability) -> Callable[[Test], Test]:
+    """A point of the contract that only holds where the destination has these."""
+
+    def mark(test: Test) -> Test:
+        setattr(test, "needs", frozenset(abilities))  # noqa: B010
+        return test
+
+    return mark
+
 
 class SinkContract:
     """Subclass it, give it a `rig` fixture, waive with a reason."""
 
     waived: ClassVar[Mapping[str, str]] = {}
+    lacks: ClassVar[Set[Ability]] = frozenset({"lock"})  # most fence a predecessor that lives, a file locks him in
 
     @pytest.fixture
     def rig(self) -> SinkRig:
         raise NotImplementedError("a subclass of SinkContract gives the rig")
 
-    @pytest.fixture(autouse=True)
-    def _honour_waivers(self, request: pytest.FixtureRequest) -> None:
-        unknown = [name for name in self.waived if not hasattr(SinkContract, name)]
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Points that are waived, or that need what this destination lacks, are not collected: nothing is skipped."""
+        super().__init_subclass__(**kwargs)
+        unknown = [name for name in cls.waived if not hasattr(SinkContract, name)]
         assert not unknown, f"waived, but not in the suite: {unknown}"
-        assert all(self.waived.values()), "a waiver needs a reason"
-        name = getattr(request.node, "originalname", request.node.name)
-        if name in self.waived:
-            pytest.skip(f"waived: {self.waived[name]}")
+        assert all(cls.waived.values()), "a waiver needs a reason"
+        for name, test in list(vars(SinkContract).items()):
+            if name in cls.waived or cls.lacks & getattr(test, "needs", frozenset()):
+                setattr(cls, name, None)
+
+    async def test_it_lacks_just_what_it_says(self, rig: SinkRig) -> None:
+        has = {
+            "position": rig.traits.holds_position,
+            "fencing": rig.opening == "fences",
+            "lock": rig.opening == "is refused",
+            "size limit": rig.rejected_bytes is not None,
+        }
+        assert self.lacks == {ability for ability, present in has.items() if not present}
 
     # Delivering ----------------------------------------------------------------------------------------------------
 
@@ -140,9 +164,9 @@ class SinkContract:
         assert named in (large, None)
         await assert_holds(rig, [make_batch(large)] if named is None else [])
 
+    @needs("size limit")
     async def test_an_event_that_is_too_large_is_named_and_what_came_before_it_is_durable(self, rig: SinkRig) -> None:
-        if rig.rejected_bytes is None:
-            pytest.skip("this destination takes an event of any size")
+        assert rig.rejected_bytes is not None
         poison = make_event(FIRST + 2, payload=b"x" * rig.rejected_bytes)
         before, after = make_batch(FIRST, FIRST + 1, next_offset=poison.sequence), make_batch(FIRST + 3, FIRST + 4)
 
@@ -159,9 +183,9 @@ class SinkContract:
 
         await assert_holds(rig, [before, rest])
 
+    @needs("size limit")
     async def test_a_poison_event_at_the_front_leaves_everything_as_it_was(self, rig: SinkRig) -> None:
-        if rig.rejected_bytes is None:
-            pytest.skip("this destination takes an event of any size")
+        assert rig.rejected_bytes is not None
         first, poison = make_batch(FIRST), make_event(FIRST + 5, payload=b"x" * rig.rejected_bytes)
 
         async with opened(rig) as sink:
@@ -196,8 +220,8 @@ class SinkContract:
                     await within(rig, sink.move(FIRST))
                 assert offset_of(await within(rig, sink.position())) == FIRST + 1
 
+    @needs("position")
     async def test_the_position_survives_a_restart(self, rig: SinkRig) -> None:
-        needs_position(rig)
         batch = make_batch(FIRST, next_offset=FIRST + 100)  # entries up to there were filtered out
 
         async with opened(rig) as sink:
@@ -208,8 +232,8 @@ class SinkContract:
         assert written == again
         assert offset_of(again) == FIRST + 100
 
+    @needs("position")
     async def test_the_position_survives_the_destination_being_killed(self, rig: SinkRig) -> None:
-        needs_position(rig)
         batches = [make_batch(FIRST), make_batch(FIRST + 1)]
 
         async with opened(rig) as sink:
@@ -230,8 +254,8 @@ class SinkContract:
         await assert_holds(rig, [batch])
 
     @pytest.mark.parametrize("from_offset", [FIRST, FIRST + 1, FIRST + 3])
+    @needs("position")
     async def test_a_batch_that_does_not_begin_at_the_position_is_refused(self, rig: SinkRig, from_offset: int) -> None:
-        needs_position(rig)
         first = make_batch(FIRST, FIRST + 1)
         wrong = make_batch(FIRST + 5, from_offset=from_offset)
 
@@ -243,8 +267,8 @@ class SinkContract:
         await assert_holds(rig, [first])
         assert await position_found_by_a_successor(rig) == first.next_offset
 
+    @needs("position")
     async def test_a_repeated_batch_is_there_once(self, rig: SinkRig) -> None:
-        needs_position(rig)
         batch = make_batch(FIRST, FIRST + 1)
 
         for _ in range(2):
@@ -257,8 +281,9 @@ class SinkContract:
 
         await assert_holds(rig, [batch])
 
+    @needs("position")
     async def test_a_resolved_start_is_kept_by_the_destination(self, rig: SinkRig) -> None:
-        needs_position(rig)  # protocol check, schedule 1: `latest` must stay what it was when the state store is wiped
+        # protocol check, schedule 1: `latest` must stay what it was when the state store is wiped
 
         async with opened(rig) as sink:
             assert offset_of(await within(rig, sink.move(FIRST + 50))) == FIRST + 50
@@ -270,8 +295,8 @@ class SinkContract:
 
         await assert_holds(rig, [])
 
+    @needs("position")
     async def test_a_start_at_the_very_beginning_is_a_position(self, rig: SinkRig) -> None:
-        needs_position(rig)
         batch = make_batch(FIRST, from_offset=0)
 
         async with opened(rig) as sink:
@@ -282,8 +307,8 @@ class SinkContract:
 
         await assert_holds(rig, [batch])
 
+    @needs("position")
     async def test_the_position_can_be_moved_on(self, rig: SinkRig) -> None:
-        needs_position(rig)
         first, last = make_batch(FIRST), make_batch(FIRST + 90, from_offset=FIRST + 90)
 
         async with opened(rig) as sink:
@@ -293,16 +318,16 @@ class SinkContract:
 
         await assert_holds(rig, [first, last])
 
+    @needs("position")
     async def test_the_position_can_be_moved_to_the_last_offset(self, rig: SinkRig) -> None:
-        needs_position(rig)
 
         async with opened(rig) as sink:
             await within(rig, sink.move(OFFSET_MAX))
 
         assert await position_found_by_a_successor(rig) == OFFSET_MAX
 
+    @needs("position")
     async def test_a_position_of_another_source_is_reported_as_such(self, rig: SinkRig) -> None:
-        needs_position(rig)
         async with opened(rig) as sink:
             await within(rig, sink.write(make_batch(FIRST)))
 
@@ -316,10 +341,8 @@ class SinkContract:
 
     # Fencing -------------------------------------------------------------------------------------------------------
 
+    @needs("position", "fencing")
     async def test_opening_fences_the_predecessor(self, rig: SinkRig) -> None:
-        needs_position(rig)
-        if rig.opening != "fences":
-            pytest.skip("a predecessor that lives keeps this destination; see the test that it is refused")
         first, second = make_batch(FIRST), make_batch(FIRST + 1, FIRST + 2)
 
         async with opened(rig) as predecessor:
@@ -334,10 +357,8 @@ class SinkContract:
 
         await assert_holds(rig, [first, second])
 
+    @needs("position", "fencing")
     async def test_the_last_opener_wins(self, rig: SinkRig) -> None:
-        needs_position(rig)
-        if rig.opening != "fences":
-            pytest.skip("a predecessor that lives keeps this destination; see the test that it is refused")
         batch = make_batch(FIRST)
 
         async with opened(rig) as first, opened(rig) as second, opened(rig) as third:
@@ -348,10 +369,9 @@ class SinkContract:
 
         await assert_holds(rig, [batch])
 
+    @needs("position", "fencing")
     async def test_a_successor_that_has_not_written_yet_fences_too(self, rig: SinkRig) -> None:
-        needs_position(rig)  # the pause of schedule 2: A sleeps before its first write, B opens and dies
-        if rig.opening != "fences":
-            pytest.skip("a predecessor that lives keeps this destination; see the test that it is refused")
+        # the pause of schedule 2: A sleeps before its first write, B opens and dies
 
         async with opened(rig) as sleeper:
             async with opened(rig):
@@ -361,9 +381,8 @@ class SinkContract:
 
         await assert_holds(rig, [])
 
+    @needs("lock")
     async def test_a_second_opener_is_refused_while_the_first_lives(self, rig: SinkRig) -> None:
-        if rig.opening != "is refused":
-            pytest.skip("opening fences the predecessor")
         batches = [make_batch(FIRST), make_batch(FIRST + 1)]
 
         async with opened(rig) as first:
@@ -435,8 +454,8 @@ class SinkContract:
         if rig.traits.holds_position:
             await assert_holds(rig, batches)
 
+    @needs("position")
     async def test_a_foreign_writer_is_noticed(self, rig: SinkRig) -> None:
-        needs_position(rig)
 
         async with opened(rig) as sink:
             await within(rig, sink.write(make_batch(FIRST)))
@@ -445,8 +464,8 @@ class SinkContract:
                 await within(rig, sink.write(make_batch(FIRST + 1)))
             assert_ends_in_a_next_step(stopped.value)
 
+    @needs("position")
     async def test_a_foreign_writer_is_noticed_by_the_next_opener(self, rig: SinkRig) -> None:
-        needs_position(rig)
         async with opened(rig) as sink:
             await within(rig, sink.write(make_batch(FIRST)))
         await rig.write_foreign()
@@ -456,8 +475,8 @@ class SinkContract:
             await within(rig, sink.open())
         await within(rig, sink.close())
 
+    @needs("position")
     async def test_a_destination_of_another_pipeline_is_left_to_it(self, rig: SinkRig) -> None:
-        needs_position(rig)
         batches = [make_batch(FIRST), make_batch(FIRST + 1)]
         async with opened(rig) as sink:
             await within(rig, sink.write(batches[0]))
@@ -474,8 +493,8 @@ class SinkContract:
 
         await assert_holds(rig, batches)
 
+    @needs("position")
     async def test_a_destination_that_somebody_else_filled_is_not_taken(self, rig: SinkRig) -> None:
-        needs_position(rig)
         await rig.write_foreign()
         before = await rig.read_back()
         sink = rig.sink()
@@ -488,8 +507,9 @@ class SinkContract:
         assert_ends_in_a_next_step(stopped.value)
         assert await rig.read_back() == before
 
+    @needs("position")
     async def test_a_person_can_decide_about_what_stands_there(self, rig: SinkRig) -> None:
-        needs_position(rig)  # `offsets set` moves a sink whose `open` was refused; the pipeline never does
+        # `offsets set` moves a sink whose `open` was refused; the pipeline never does
         await rig.write_foreign()
         before = await rig.read_back()
         sink = rig.sink()
@@ -505,8 +525,9 @@ class SinkContract:
 
         assert await rig.read_back() == [*before, *map(rig.expected, batch.events)]
 
+    @needs("position")
     async def test_lost_writes_show_in_the_position(self, rig: SinkRig) -> None:
-        needs_position(rig)  # schedule 7: the heartbeat and every reconnect compare; the sink only has to be honest
+        # schedule 7: the heartbeat and every reconnect compare; the sink only has to be honest
         batches = [make_batch(FIRST), make_batch(FIRST + 1), make_batch(FIRST + 2)]
 
         async with opened(rig) as sink:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import pytest
 from pydantic import BaseModel
 
 from oplogbridge.errors import BridgeError
@@ -112,11 +111,6 @@ class SinkRig(ABC):
 
 
 # What the tests are written in -------------------------------------------------------------------------------------
-
-
-def needs_position(rig: SinkRig) -> None:
-    if not rig.traits.holds_position:
-        pytest.skip("this destination holds no position; the state store does")
 
 
 async def within(rig: SinkRig, call: Awaitable[T]) -> T:
