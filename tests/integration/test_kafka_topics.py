@@ -221,3 +221,21 @@ async def test_a_type_that_makes_no_topic_name_is_rejected(world: World) -> None
         await sink.write(make_batch(_of(FIRST + 2, "user"), from_offset=FIRST + 1))
 
     assert await world.sequences(f"{world.name}.user") == [FIRST, FIRST + 2]
+
+
+async def test_a_pipeline_that_is_sent_elsewhere_forgets_the_topics_of_before(world: World) -> None:
+    async with world.opened(create=True) as sink:
+        await sink.write(make_batch(FIRST))
+    elsewhere = f"{world.name}.elsewhere"
+    async with world.opened(create=True, topic=elsewhere) as sink:
+        position = await sink.position()
+        assert position is not None
+        assert position.destination == f"kafka:{world.topic}"  # the pipeline stops here, until a person decides
+        moved = await sink.move(FIRST + 1)
+        assert moved is not None
+        assert moved.destination == f"kafka:{elsewhere}"
+    await delete_topic(world.servers, world.topic)
+
+    async with world.opened(topic=elsewhere) as sink:
+        await sink.write(make_batch(FIRST + 1))
+    assert await world.sequences(elsewhere) == [FIRST + 1]

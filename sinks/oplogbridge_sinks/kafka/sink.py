@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka
@@ -24,19 +23,13 @@ from oplogbridge_sinks.kafka import checkpoint as checkpoints
 from oplogbridge_sinks.kafka.batches import CODECS, RecordBatch, build, single
 from oplogbridge_sinks.kafka.checkpoint import Checkpoint, WrittenTopic
 from oplogbridge_sinks.kafka.cluster import Cluster, Topic
+from oplogbridge_sinks.kafka.ends import LogEnds, Sent
 from oplogbridge_sinks.kafka.failures import translate
 from oplogbridge_sinks.kafka.orphans import end_orphans
-from oplogbridge_sinks.kafka.partitions import Partitioner
 from oplogbridge_sinks.kafka.producer import Producer
+from oplogbridge_sinks.kafka.routes import Routes
 from oplogbridge_sinks.kafka.settings import KafkaSettings
-from oplogbridge_sinks.kafka.topics import (
-    NAME_CHARACTERS_MAX,
-    Topics,
-    as_written,
-    changes,
-    destination_of,
-    topic_template,
-)
+from oplogbridge_sinks.kafka.topics import Topics, as_written, changes, destination_of, topic_template
 
 TRAITS = SinkTraits(
     guarantee="exactly_once", holds_position=True, goes_back=True, events_max=10_000, bytes_max=64 << 20
@@ -47,12 +40,6 @@ _CHECKPOINT_COMPRESS_BYTES_MIN = 1024  # it grows with the number of topics
 _TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 
 
-class _Sent(NamedTuple):
-    partition: TopicPartition
-    batch: RecordBatch
-    future: asyncio.Future[Any]  # aiokafka's RecordMetadata
-
-
 class KafkaSink:
     def __init__(
         self, settings: KafkaSettings, ctx: SinkContext, *, unix_seconds: Callable[[], float] = time.time
@@ -61,9 +48,8 @@ class KafkaSink:
         self._ctx = ctx
         self._unix_seconds = unix_seconds
         self._destination = destination_of(settings, ctx)
-        self._template = topic_template(settings, ctx)
+        self._routes = Routes(topic_template(settings, ctx))
         self._codec = CODECS[settings.compression]
-        self._partitioner = Partitioner()
         self._topics = Topics(settings, ctx)
         self._checkpoint = TopicPartition(self._topics.checkpoint, 0)
         self._key = ctx.owner.encode()
@@ -78,8 +64,7 @@ class KafkaSink:
         self._position: Position | None = None
         self._refusal: Misconfigured | None = None  # why only `move` is allowed
         self._written: dict[str, WrittenTopic] = {}
-        self._ends: set[int] = set()  # where the checkpoint's log ends if nobody but us wrote to it
-        self._last_offsets: dict[TopicPartition, int] = {}
+        self._ends = LogEnds(self._checkpoint, 0)
 
     @property
     def destination(self) -> str:
@@ -97,12 +82,12 @@ class KafkaSink:
             self._checkpoint_id = (await self._topics.require_checkpoint(cluster)).id
             await self._end_orphans(producer, cluster)
             ends = await cluster.ends([self._checkpoint], committed=False)
-            self._ends = set(ends.values())
+            self._ends = LogEnds(self._checkpoint, ends[self._checkpoint])
             try:
                 found = await checkpoints.read(cluster, self._checkpoint, self._key)
                 if found is not None:
-                    await self._check_topics(cluster, found.topics)
                     self._written = dict(found.topics)
+                    await self._check_topics(cluster, found.topics)
             except Misconfigured as error:
                 self._refusal = error
             else:
@@ -139,7 +124,7 @@ class KafkaSink:
             )
 
     def _constant_topic(self) -> list[str]:
-        return [] if self._template.constant is None else [self._template.constant]
+        return [] if self._routes.constant is None else [self._routes.constant]
 
     async def _require_constant_topic(self, cluster: Cluster) -> None:
         names = {*self._written, *self._constant_topic()}
@@ -158,13 +143,13 @@ class KafkaSink:
                 f"kafka: the batch begins at {batch.from_offset}, the position is {self._position.offset}: reopening"
             )
         async with self._attempt(f"write {len(batch.events)} events"):
-            by_topic, refused, reason = self._by_topic(batch.events)
-            await self._require_new(producer, cluster, by_topic)
-            by_partition = self._by_partition(by_topic)
+            routed = self._routes.by_topic(batch.events)
+            await self._require_new(producer, cluster, routed.events)
+            by_partition = self._routes.by_partition(routed.events, self._written)
             await producer.begin([*by_partition, self._checkpoint])
-            batches, too_large, too_large_reason = await self._build(producer, by_partition)
-            if too_large is not None and (refused is None or too_large.sequence < refused.sequence):
-                refused, reason = too_large, too_large_reason
+            batches, refused, reason = await self._build(producer, by_partition)
+            if routed.refused is not None and (refused is None or routed.refused.sequence < refused.sequence):
+                refused, reason = routed.refused, routed.reason
             if refused is None:
                 return await self._commit(producer, batches, batch.next_offset)
             # Only what stands before the refused event; the partitions of the others are in the transaction without
@@ -173,25 +158,11 @@ class KafkaSink:
             if before is None:
                 await producer.abort_empty()
             else:
-                batches, _, _ = await self._build(producer, self._by_partition(self._by_topic(before.events)[0]))
+                routed = self._routes.by_topic(before.events)
+                by_partition = self._routes.by_partition(routed.events, self._written)
+                batches, _, _ = await self._build(producer, by_partition)
                 await self._commit(producer, batches, before.next_offset)
         raise Rejected(refused, reason)
-
-    def _by_topic(self, events: Sequence[Event]) -> tuple[dict[str, Sequence[Event]], Event | None, str]:
-        constant = self._template.constant
-        if constant is not None:
-            return {constant: events} if events else {}, None, ""
-        by_topic: dict[str, list[Event]] = {}
-        name_of = self._template.destination
-        for event in events:
-            by_topic.setdefault(name_of(event.object_type, event.operation), []).append(event)
-        refused = None
-        for name in [name for name in by_topic if len(name) > NAME_CHARACTERS_MAX]:
-            first = by_topic.pop(name)[0]
-            if refused is None or first.sequence < refused.sequence:
-                refused = first
-        reason = f"its topic's name would be longer than {NAME_CHARACTERS_MAX} characters"
-        return dict(by_topic), refused, reason
 
     async def _require_new(self, producer: Producer, cluster: Cluster, names: Iterable[str]) -> None:
         """Topics appear as types do: they are checked, or made, before the write that needs them."""
@@ -199,19 +170,6 @@ class KafkaSink:
         if new:
             self._admit(await self._topics.require(cluster, new))
             await producer.know(new)
-
-    def _by_partition(self, by_topic: dict[str, Sequence[Event]]) -> dict[TopicPartition, Sequence[Event]]:
-        by_partition: dict[TopicPartition, Sequence[Event]] = {}
-        for name, events in by_topic.items():
-            count = self._written[name].partitions
-            if count == 1:
-                by_partition[TopicPartition(name, 0)] = events
-                continue
-            parts: list[list[Event]] = [[] for _ in range(count)]
-            for number, event in zip(self._partitioner.partitions([e.key for e in events], count), events, strict=True):
-                parts[number].append(event)
-            by_partition.update({TopicPartition(name, number): part for number, part in enumerate(parts) if part})
-        return by_partition
 
     async def _build(
         self, producer: Producer, by_partition: dict[TopicPartition, Sequence[Event]]
@@ -244,24 +202,22 @@ class KafkaSink:
         value = checkpoints.encode(checkpoint)
         codec = self._codec if len(value) >= _CHECKPOINT_COMPRESS_BYTES_MIN else CODECS["none"]
         record = single(self._key, value, int(self._unix_seconds() * 1000), codec)
-        sent = [_Sent(self._checkpoint, record, await producer.send(record, self._checkpoint))]
+        sent = [Sent(self._checkpoint, record, await producer.send(record, self._checkpoint))]
         # The second batch of a partition waits for the first, so the firsts of all partitions go together.
         for turn in range(max(map(len, batches.values()), default=0)):
             for partition, parts in batches.items():
                 if turn < len(parts):
-                    sent.append(_Sent(partition, parts[turn], await producer.send(parts[turn], partition)))
+                    sent.append(Sent(partition, parts[turn], await producer.send(parts[turn], partition)))
         try:
             await producer.delivered([part.future for part in sent])
         except _TOO_LARGE as error:
             raise self._learn_refusal(sent) from error
-        self._check_offsets(sent)
+        self._ends.advance(sent)
         await producer.commit()
-        checkpoint_offset = self._last_offsets[self._checkpoint]
-        self._ends = {checkpoint_offset + 1, checkpoint_offset + 2}  # before and after its transaction's marker
         self._position = _position_of(checkpoint)
         return self._position
 
-    def _learn_refusal(self, sent: list[_Sent]) -> Unavailable:
+    def _learn_refusal(self, sent: list[Sent]) -> Unavailable:
         """A limit that we may not read, or that recompression by the broker moves: next time we keep it ourselves."""
         for partition, batch, future in sent:
             if future.done() and not future.cancelled() and isinstance(future.exception(), _TOO_LARGE):
@@ -275,34 +231,14 @@ class KafkaSink:
             "kafka: a batch was larger than its topic takes: smaller ones from now on", retry_after_seconds=0
         )
 
-    def _check_offsets(self, sent: list[_Sent]) -> None:
-        """Before the commit: does the batch stand where it must?
-
-        Raises:
-            Unavailable: A log is shorter than it was: the topic was made again under our hands. The broker takes an
-                unknown producer's batches, whatever their numbers, so nothing else would notice before the next
-                opening, which compares ids.
-            Misconfigured: Somebody else wrote to the checkpoint's topic. It was no successor: we would be fenced.
-        """
-        for partition, batch, future in sent:
-            offset = future.result().offset
-            if offset < 0:
-                continue  # a retry of what was stored already: the broker no longer knows where
-            if offset <= self._last_offsets.get(partition, -1):
-                raise Unavailable(f"kafka: the log of {partition.topic}-{partition.partition} went back: reopening")
-            if partition == self._checkpoint and offset > max(self._ends):
-                raise Misconfigured(
-                    f"kafka: somebody else writes to {partition.topic}, which belongs to this pipeline alone: find out"
-                    " who, then `oplog-bridge offsets set` puts a new checkpoint there"
-                )
-            self._last_offsets[partition] = offset + batch.record_count() - 1
-
     async def move(self, offset: int) -> Position | None:
         producer, cluster = self._opened()
         if not 0 <= offset <= OFFSET_MAX:
             raise Misconfigured(f"kafka: {offset} is no offset: it must be from 0 to {OFFSET_MAX}")
         async with self._attempt(f"move the position to {offset}"):
-            if self._refusal is not None:
+            if self._position is not None and self._position.destination != self._destination:
+                self._written = {}  # the topics of another template are nobody's business any more
+            if self._refusal is not None or not self._written:
                 await self._accept_topics(producer, cluster)
             await producer.begin([self._checkpoint])
             return await self._commit(producer, {}, offset)
@@ -327,7 +263,7 @@ class KafkaSink:
             checkpoint = topics.get(self._checkpoint.topic)
             if checkpoint is not None and checkpoint.id == self._checkpoint_id:
                 ends = await cluster.ends([self._checkpoint], committed=False)
-                if ends[self._checkpoint] in self._ends:
+                if self._ends.unchanged(ends[self._checkpoint]):
                     return self._position
             await self._topics.require_checkpoint(cluster)
             found = await checkpoints.read(cluster, self._checkpoint, self._key)

@@ -14,8 +14,6 @@ from oplogbridge_sinks.kafka.checkpoint import WrittenTopic
 from oplogbridge_sinks.kafka.cluster import Cluster, Topic
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 
-NAME_CHARACTERS_MAX = 249  # Kafka's own bound
-
 _UNSAFE_IN_VALUE = re.compile(r"[^A-Za-z0-9-]")
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9._-]")
 _BROKER_DEFAULT = -1
