@@ -29,6 +29,10 @@ class Killed(Exception):
     """The instance is dead; nobody sees this but its own remains."""
 
 
+class Late(Exception):
+    """Raised by `at_step`: the request is sent, and takes effect after its caller has given it up."""
+
+
 @dataclass
 class Hold:
     """One call, held. Await `reached`, look around, then `release`."""
@@ -71,6 +75,8 @@ class Gate:
     failures: list[Failure] = field(default_factory=list)
     # Awaited at each step (name, when) of each call; a simulation kills, fails or delays from here.
     at_step: Callable[[str, When], Awaitable[None]] | None = None
+    # Takes over a request that the caller gives up: it will take effect later, or when the test likes.
+    late: Callable[[Callable[[], Awaitable[Any]]], None] | None = None
 
     def hold(self, name: str, when: When = "before", *, skip: int = 0) -> Hold:
         """Hold the next call of this name (after `skip` others)."""
@@ -84,7 +90,12 @@ class Gate:
 
     async def through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         self.calls.append(name)
-        await self._step(name, "before")
+        try:
+            await self._step(name, "before")
+        except Late:
+            assert self.late is not None, "nobody takes it over"
+            self.late(call)
+            raise Unavailable(f"{name} was given up, it is still on its way") from None
         answer = await call()
         await self._step(name, "after")
         return answer

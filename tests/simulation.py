@@ -4,19 +4,21 @@ their answer, and everything that must hold meanwhile. Time is manual, so an exa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from oplogbridge.errors import Unavailable
+from oplogbridge.errors import BridgeError, Unavailable
 from oplogbridge.testing import MemorySettings
-from scripted import Killed, When
+from scripted import Killed, Late, When
 from world import Instance, PipelineChoice, World, in_order_once, shortest_gap
 
 EntryKind = Literal["sound", "filtered", "malformed", "rejected"]
-Action = Literal["kill", "cancel", "stop", "fail", "hang", "lose", "forget"]
+Action = Literal["kill", "cancel", "stop", "fail", "hang", "late", "lose", "forget"]
 
 HANG_SECONDS = 13.0  # longer than the lease lives
+LATE_SECONDS = 3.0  # within one holder's lease, and within the next one's first seconds
 SECONDS_MAX = 4000.0
 INSTANCES_MAX = 14
 
@@ -32,6 +34,18 @@ class Script:
     events_max: int = 4
     holds_position: bool = True
     instances: int = 2
+    pipelines: int = 1
+
+
+@dataclass
+class Line:
+    """One pipeline, and what it must have delivered and kept in the end."""
+
+    name: str
+    types: frozenset[str]
+    expected: list[int] = field(default_factory=list)
+    letters: list[int] = field(default_factory=list)
+    offset: int = -1  # the highest seen in the store
 
 
 @dataclass
@@ -42,18 +56,20 @@ class Simulation:
     struck: list[str] = field(default_factory=list)
     unseen: list[Any] = field(default_factory=list)
     failure: AssertionError | None = None
+    on_their_way: list[asyncio.Task[None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.faults: dict[int, Action] = dict(self.script.faults)
-        self.expected: list[int] = []
-        self.letters: list[int] = []
-        self.offset = -1
+        self.lines = [Line("users", frozenset({"user"})), Line("all", frozenset())][: self.script.pipelines]
 
     async def run(self) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.unseen.append(context))
         settings = MemorySettings(events_max=self.script.events_max, holds_position=self.script.holds_position)
-        choice = PipelineChoice(types=frozenset({"user"}), settings=settings, letters=MemorySettings())
-        async with World(choice, page_limit=self.script.page_limit) as self.world:
+        choices = [
+            PipelineChoice(line.name, types=line.types, settings=settings, letters=MemorySettings())
+            for line in self.lines
+        ]
+        async with World(*choices, page_limit=self.script.page_limit) as self.world:
             entries = list(self.script.entries)
             for entry in entries[: self.script.at_start]:
                 self._write(*entry)
@@ -71,7 +87,13 @@ class Simulation:
                 self._check()
                 if self.failure is not None:
                     raise self.failure
+            self.faults.clear()
+            await self.world.run(LATE_SECONDS + 1)
+            self._check()
             self._check_the_end()
+        for task in self.on_their_way:
+            task.cancel()
+        await asyncio.gather(*self.on_their_way, return_exceptions=True)
         assert self.unseen == []
         assert asyncio.all_tasks() == {asyncio.current_task()}, "tasks were left behind"
 
@@ -82,12 +104,13 @@ class Simulation:
             source.put_malformed(sequence)
         else:
             source.put(sequence, type_="order" if kind == "filtered" else "user")
-        if kind == "rejected":
-            self.world.at().reject(sequence)
-        if kind == "sound":
-            self.expected.append(sequence)
-        elif kind != "filtered":
-            self.letters.append(sequence)
+        for line in self.lines:
+            if kind == "filtered" and line.types:
+                continue
+            if kind == "rejected":
+                self.world.at(line.name).reject(sequence)
+            refused = kind in ("malformed", "rejected")
+            (line.letters if refused else line.expected).append(sequence)
 
     def _start(self) -> None:
         assert len(self.world.instances) < INSTANCES_MAX, f"too many instances: {self._describe()}"
@@ -97,6 +120,12 @@ class Simulation:
             await self._at_step(instance, name, when)
 
         instance.gate.at_step = at_step
+        instance.gate.late = lambda call: self.on_their_way.append(asyncio.create_task(self._arrive_late(call)))
+
+    async def _arrive_late(self, call: Callable[[], Awaitable[Any]]) -> None:
+        await self.world.clock.sleep(LATE_SECONDS)
+        with contextlib.suppress(BridgeError):
+            await call()
 
     async def _at_step(self, instance: Instance, name: str, when: When) -> None:
         if instance.gate.dead:
@@ -122,9 +151,12 @@ class Simulation:
                 raise Unavailable(f"the script lets {name} fail {when} it takes effect")
             case "hang":
                 await self.world.clock.sleep(HANG_SECONDS)
-            case "lose" if self.world.at().writes:
+            case "late" if when == "before" and name.startswith("store."):
+                raise Late
+            case "lose":
                 self.lossless = False
-                self.world.at().lose_writes(1)
+                for at in [at for line in self.lines if (at := self.world.at(line.name)).writes]:
+                    at.lose_writes(1)
             case "forget":
                 self.lossless = False
                 self.world.memory.wipe()
@@ -134,36 +166,47 @@ class Simulation:
     # What must hold -------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        log, letters = self.world.sequences, self.world.letters().sequences
-        if not self.script.holds_position:  # at least once: copies come, but the first ones are in order
-            log = list(dict.fromkeys(log))
-        assert log == self.expected[: len(log)], f"log {log}: {self._describe()}"
-        assert letters == self.letters[: len(letters)], f"letters {letters}: {self._describe()}"
-        delivered = log[-1] if log else 0
-        missing = [one for one in self.letters if one < delivered and one not in letters]
-        assert not missing, f"delivered past the letters {missing}: {self._describe()}"
+        for line in self.lines:
+            self._check_line(line)
         if self.lossless:
-            stored = self.world.stored()
-            offset = -1 if stored is None else stored.offset
-            assert offset >= self.offset, f"the offset went back from {self.offset} to {offset}: {self._describe()}"
-            self.offset = offset
-            lost = [one for one in self.expected if one < offset and one not in log]
-            lost += [one for one in self.letters if one < offset and one not in letters]
-            assert not lost, f"offset {offset} passed {lost}: {self._describe()}"
             gap = shortest_gap(self.world.source.poll_times)
-            assert gap >= self.world.poll_interval_seconds, f"{gap} s between two polls: {self._describe()}"
+            assert gap >= self.world.poll_interval_seconds - 1e-6, f"{gap} s between two polls: {self._describe()}"
             assert self.world.source.in_flight_most <= 1
 
+    def _check_line(self, line: Line) -> None:
+        log, letters = self.world.at(line.name).sequences, self.world.letters(line.name).sequences
+        if not self.script.holds_position:  # at least once: copies come, but the first ones are in order
+            log = list(dict.fromkeys(log))
+        assert log == line.expected[: len(log)], f"{line.name}: log {log}: {self._describe()}"
+        assert letters == line.letters[: len(letters)], f"{line.name}: letters {letters}: {self._describe()}"
+        delivered = log[-1] if log else 0
+        missing = [one for one in line.letters if one < delivered and one not in letters]
+        assert not missing, f"{line.name}: delivered past the letters {missing}: {self._describe()}"
+        if self.lossless:
+            stored = self.world.stored(line.name)
+            offset = -1 if stored is None else stored.offset
+            assert offset >= line.offset, f"{line.name}: offset {offset} after {line.offset}: {self._describe()}"
+            line.offset = offset
+            lost = [one for one in line.expected if one < offset and one not in log]
+            lost += [one for one in line.letters if one < offset and one not in letters]
+            assert not lost, f"{line.name}: offset {offset} passed {lost}: {self._describe()}"
+
     def _is_done(self) -> bool:
-        stored = self.world.stored()
         last = self.world.source.sequences[-1] if self.world.source.sequences else -1
-        return stored is not None and stored.offset > last and len(self.world.sequences) >= len(self.expected)
+        return all(
+            (stored := self.world.stored(line.name)) is not None
+            and stored.offset > last
+            and len(self.world.at(line.name).sequences) >= len(line.expected)
+            for line in self.lines
+        )
 
     def _check_the_end(self) -> None:
-        assert list(dict.fromkeys(self.world.sequences)) == self.expected, self._describe()
-        if self.script.holds_position:
-            assert in_order_once(self.world.sequences), self._describe()
-        assert self.world.letters().sequences == self.letters, self._describe()
+        for line in self.lines:
+            log = self.world.at(line.name).sequences
+            assert list(dict.fromkeys(log)) == line.expected, self._describe()
+            if self.script.holds_position:
+                assert in_order_once(log), self._describe()
+            assert self.world.letters(line.name).sequences == line.letters, self._describe()
 
     def _describe(self) -> str:
         return "\n".join([*self.struck, self.world.describe()])

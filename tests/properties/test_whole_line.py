@@ -18,20 +18,22 @@ from simulation import Action, Script, Simulation
 
 ENTRIES = st.lists(
     st.tuples(st.sampled_from(["sound", "sound", "sound", "filtered", "malformed", "rejected"]), st.integers(1, 3)),
+    min_size=2,
     max_size=25,
 )
-EXAMPLES = settings(max_examples=70, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+EXAMPLES = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def scripts(*actions: Action, **fixed: object) -> st.SearchStrategy[Script]:
     return st.builds(
         Script,
         entries=ENTRIES,
-        faults=st.lists(st.tuples(st.integers(1, 160), st.sampled_from(actions)), max_size=8),
+        faults=st.lists(st.tuples(st.integers(1, 160), st.sampled_from(actions)), min_size=1, max_size=10),
         at_start=st.integers(0, 25),
         page_limit=st.integers(1, 5),
         events_max=st.integers(1, 6),
         instances=st.integers(1, 2),
+        pipelines=st.integers(1, 2),
         **{name: st.just(value) for name, value in fixed.items()},
     )
 
@@ -45,7 +47,7 @@ def _quiet() -> Iterator[None]:
 
 
 @EXAMPLES
-@given(scripts("kill", "cancel", "stop", "fail", "hang"))
+@given(scripts("kill", "cancel", "stop", "fail", "hang", "late"))
 def test_every_entry_is_delivered_once_and_in_order_whatever_crashes_or_fails(script: Script) -> None:
     simulation = Simulation(script)
 
@@ -55,7 +57,7 @@ def test_every_entry_is_delivered_once_and_in_order_whatever_crashes_or_fails(sc
 
 
 @EXAMPLES
-@given(scripts("kill", "cancel", "stop", "fail", "hang", holds_position=False))
+@given(scripts("kill", "cancel", "stop", "fail", "hang", "late", "late", holds_position=False))
 def test_without_a_position_every_entry_is_delivered_at_least_once_and_in_order(script: Script) -> None:
     simulation = Simulation(script)
 
