@@ -33,7 +33,7 @@ class RedisRig(SinkRig):
             {
                 "url": f"redis://{name}:correct-horse%2Fbattery@127.0.0.1:{proxy.port}/0",
                 "stream": f"{name}:{{source}}",
-                "event_bytes_max": EVENT_BYTES_MAX,
+                "event_bytes_max": f"{EVENT_BYTES_MAX}B",
             }
         )
 

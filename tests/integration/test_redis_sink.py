@@ -170,7 +170,7 @@ async def test_too_few_replicas_for_the_server_are_unavailable(own_redis: Own, u
 
 async def test_a_batch_counts_when_the_replicas_have_it(own_redis: Own, unique: str) -> None:
     primary = own_redis()
-    sink = sink_of(primary, unique, wait_replicas=1, timeout_seconds=1.0)
+    sink = sink_of(primary, unique, wait_replicas=1, timeout="1s")
     with pytest.raises(Unavailable, match="0 of 1 replicas"):
         await sink.open()
     await sink.close()
@@ -240,7 +240,7 @@ async def test_killing_the_server_between_and_during_writes_loses_and_doubles_no
 ) -> None:
     server = own_redis(config={"appendfsync": "always"})
     last = FIRST + 30_000
-    sink = sink_of(server, unique, timeout_seconds=5.0)
+    sink = sink_of(server, unique, timeout="5s")
     offset, kills = FIRST, 0
 
     async def kill_and_restart() -> None:
@@ -271,7 +271,7 @@ async def test_killing_the_server_between_and_during_writes_loses_and_doubles_no
 
 async def test_a_late_answer_is_never_read_as_the_next_one(own_redis: Own, unique: str) -> None:
     server = own_redis()
-    sink = sink_of(server, unique, timeout_seconds=0.5)
+    sink = sink_of(server, unique, timeout="500ms")
     await sink.open()
     server.pause()
     with pytest.raises(Unavailable, match="no answer in time"):

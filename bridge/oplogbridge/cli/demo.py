@@ -18,7 +18,7 @@ from oplogbridge.cli.logs import set_up_logs
 from oplogbridge.cli.serving import admin_of, bridge_of, drained_by_signals, show_progress
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import Listen, Settings, from_data
-from oplogbridge.config.durations import seconds_of
+from oplogbridge.durations import seconds_of
 from oplogbridge.emulator.server import Emulator
 from oplogbridge.errors import ConfigError, Misconfigured
 

@@ -44,11 +44,11 @@ from oplogbridge.config.checks import (
     refuse_bool,
     refuse_reserved,
 )
-from oplogbridge.config.durations import DurationBetween, SizeBetween
 from oplogbridge.config.listen import Listen, parse_listen
 from oplogbridge.config.source_urls import check_encrypted, check_source_url, normal_source_url
 from oplogbridge.config.starts import ALLOWED as STARTS_ALLOWED
 from oplogbridge.config.starts import parse_start
+from oplogbridge.durations import DurationBetween, SizeBetween
 from oplogbridge.sink import SinkPlugin
 from oplogbridge.source.start import Start
 from oplogbridge.state.urls import check_url

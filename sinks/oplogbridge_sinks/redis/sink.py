@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from redis.exceptions import MovedError, RedisError, ResponseError
 
+from oplogbridge.durations import DurationBetween, SizeBetween
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.templates import Template
@@ -30,7 +31,6 @@ from oplogbridge_sinks.redis.wire import NOTHING, Argument, Packed, Wire, pack, 
 
 EVENTS_MAX = 2_000  # in one script: Redis serves nobody else for its 15 ms; 1000 to 2000 measured best, 4000 slower
 BYTES_MAX = 16 * 1024 * 1024
-EVENT_BYTES_MAX = 512 * 1024 * 1024  # the server's proto-max-bulk-len, unless somebody changed it
 REDIRECTS_MAX = 4  # on Redis Cluster, when opening
 
 
@@ -39,8 +39,11 @@ class RedisSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors
     stream: str = "oplog:{source}"
     max_entries: int | None = Field(default=None, ge=1)  # about so many are kept in each stream
     wait_replicas: int = Field(default=0, ge=0)  # so many must have a batch before it counts
-    timeout_seconds: float = Field(default=30.0, gt=0, le=600)
-    event_bytes_max: int = Field(default=EVENT_BYTES_MAX, ge=1)  # a larger event is rejected: proto-max-bulk-len
+    timeout: Annotated[float, DurationBetween("100ms", "10m")] = Field(default="30s", validate_default=True)
+    event_bytes_max: Annotated[int, SizeBetween("1B", "512MiB")] = Field(  # a larger event is rejected
+        default="512MiB",
+        validate_default=True,  # the server's proto-max-bulk-len, unless somebody changed it
+    )
 
     @field_validator("url")
     @classmethod
@@ -208,7 +211,7 @@ class RedisSink:
         arguments = dict(parse(self._settings.url.get_secret_value()))
         if self._moved_to is not None:
             arguments |= {"host": self._moved_to[0] or arguments["host"], "port": self._moved_to[1]}
-        wire = Wire(arguments, self._settings.timeout_seconds)
+        wire = Wire(arguments, self._settings.timeout)
         try:
             await wire.connect()
         except (RedisError, OSError) as error:
@@ -222,7 +225,7 @@ class RedisSink:
         """Run a script and, where replicas must have what it did, wait for them; what it said beyond "ok"."""
         wire, replicas = self._wire, self._settings.wait_replicas
         assert wire is not None
-        wait_ms = int(self._settings.timeout_seconds * 500)  # half of the deadline, so that the answer comes in time
+        wait_ms = int(self._settings.timeout * 500)  # half of the deadline, so that the answer comes in time
         wait: Sequence[Argument] = ("WAIT", replicas, wait_ms) if replicas else ()
         try:
             answers = await wire.run(script, keys, arguments, packed, wait)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from oplogbridge.config.durations import DurationBetween, SizeBetween, bytes_of, seconds_of
+from oplogbridge.durations import DurationBetween, SizeBetween, bytes_of, seconds_of
 
 
 @pytest.mark.parametrize(
