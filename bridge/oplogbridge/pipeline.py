@@ -258,11 +258,13 @@ class Pipeline:
             except Rejected as rejected:
                 event = rejected.event
                 self._position = await self._position_after(sink, event, is_first=event.sequence == events[0].sequence)
+                self._note_delivered([earlier for earlier in events if earlier.sequence < event.sequence])
                 await self._save(event.sequence, sink)
                 await self._set_aside(sink, event.sequence, event.key, event.payload, rejected.reason)
                 events = [later for later in events if later.sequence > event.sequence]
             else:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
+                self._note_delivered(events)
                 return
 
     async def _position_after(self, sink: Sink, rejected: Event, *, is_first: bool) -> Position | None:
@@ -334,17 +336,20 @@ class Pipeline:
         assert self._stored is not None, "an offset is saved before the first write"
         return self._stored.offset
 
+    def _note_delivered(self, events: Sequence[Event]) -> None:
+        """They are durable; those that were refused are not among them."""
+        if events:
+            status, last = self._status, events[-1]
+            status.events_delivered += len(events)
+            status.bytes_delivered += sum([len(event.payload) for event in events])
+            status.writes += 1
+            status.last_event_sequence, status.last_event_time = last.sequence, last.time
+
     def _note_progress(self, part: Part, handoff: Handoff) -> None:
         status = self._status
         status.caught_up = part.caught_up
         status.entries_waiting = handoff.entries_waiting
         status.entries_filtered += part.entries - len(part.events)
-        if part.events:
-            last: Event = part.events[-1]
-            status.events_delivered += len(part.events)
-            status.bytes_delivered += part.payload_bytes
-            status.writes += 1
-            status.last_event_sequence, status.last_event_time = last.sequence, last.time
         if status.error is not None:
             status.error, status.retry_at = None, None
             self._log.info("pipeline delivers again", offset=status.offset)
