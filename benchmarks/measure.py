@@ -16,10 +16,11 @@ from time import monotonic
 
 import msgspec
 from arrived import Arrived
-from child import Child, Meter
+from child import Child, Failed, Meter
 from destinations import Destination
 
 SAMPLE_SECONDS = 0.02
+RUN_WITHIN_SECONDS = 300.0
 QUIET_SECONDS = 0.5  # how long nothing more may have come before a run counts as over
 
 
@@ -66,18 +67,23 @@ class Watch:
     def __init__(self, child: Child, destination: Destination) -> None:
         self._child = child
         self._destination = destination
+        self._watching: asyncio.Task[None] | None = None
         self.samples: list[Sample] = []
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        watching = asyncio.create_task(self._watch())
+        """Raises Failed when the block takes longer than any honest run."""
+        self._watching = watching = asyncio.create_task(self._watch())
         try:
-            yield
-            if watching.done():
-                watching.result()
+            async with asyncio.timeout(RUN_WITHIN_SECONDS):
+                yield
+        except TimeoutError as error:
+            raise self._child.failed(f"was not done in {RUN_WITHIN_SECONDS:g} s") from error
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+        if not watching.cancelled():
+            watching.result()  # it ended before its time: what it raised is why
 
     async def _watch(self) -> None:
         used, server = Meter(self._child.pid), Meter(self._destination.server_pid)
@@ -95,6 +101,8 @@ class Watch:
         """Until the end has reached `end_min` and then stood still for QUIET_SECONDS."""
         while not self.samples or self.samples[-1].end < end_min or not self._still():
             await asyncio.sleep(SAMPLE_SECONDS)
+            if self._watching is None or self._watching.done():
+                raise Failed(f"{self._destination.name} is not watched any more")
             if self._child.process.returncode:
                 raise self._child.failed(f"ended with {self._child.process.returncode}")
 
