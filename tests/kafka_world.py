@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from kafka_reader import Record, read_committed
 from oplogbridge import Batch, Misconfigured, Sink, SinkContext, Unavailable
 from oplogbridge.testing.sink_rig import assert_ends_in_a_next_step
 from oplogbridge_sinks.kafka import KafkaSettings, plugin
+
+_DELIVERED_WITHIN_SECONDS = 60.0
 
 
 class World:
@@ -59,6 +62,7 @@ class World:
 async def deliver(sink: Sink, batches: Sequence[Batch]) -> int:
     """What a pipeline does, doubts and all: returns how often it had to open the sink."""
     openings = 0
+    deadline = asyncio.get_running_loop().time() + _DELIVERED_WITHIN_SECONDS
     while True:
         try:
             openings += 1
@@ -68,7 +72,8 @@ async def deliver(sink: Sink, batches: Sequence[Batch]) -> int:
                     position = await sink.write(batch)
             return openings
         except Unavailable:
-            pass
+            if asyncio.get_running_loop().time() > deadline:
+                raise
         finally:
             await sink.close()
 

@@ -187,7 +187,7 @@ async def test_orphans_end_as_their_transaction_did(trusting_kafka: KafkaServer)
         await sink.write(make_batch(10, 11))
 
     async def opened_at() -> int:
-        async with world.opened() as sink:
+        async with world.opened(timeout="2s") as sink:  # within which the broker is given time to end them itself
             position = await sink.position()
             assert position is not None
             return position.offset

@@ -26,7 +26,8 @@ from oplogbridge_sinks.kafka.producer import LastTransaction, Producer
 
 SEQUENCE_HEADER = "Oplog-Sequence"
 # A killed predecessor's ordinary transaction is aborted by the coordinator, which may still be writing the markers.
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS_MAX = 2.0
+PATIENCE_PART = 0.2  # of the opening's deadline: longer, and an opening that meets an orphan would never end
 _POLL_SECONDS_MIN, _POLL_SECONDS_MAX = 0.01, 0.1
 # How much of a log is searched: a foreign transaction may have kept a shared topic open for long.
 _SCAN_BYTES_MAX = 64 << 20
@@ -65,15 +66,16 @@ async def end_orphans(
     checkpoint: TopicPartition,
     targets: Sequence[TopicPartition],
     offset: int,
-    patience_seconds: float = PATIENCE_SECONDS,
+    timeout_seconds: float,
 ) -> int:
     """End what is ours and return how many partitions that were. The checkpoint may only be read afterwards.
 
-    `offset` is the committed one, as far as it can be read.
+    `offset` is the committed one, as far as it can be read; `timeout_seconds` the deadline of the whole opening.
 
     Raises:
         Misconfigured: Somebody else's transaction stands open in the checkpoint's topic.
     """
+    patience_seconds = min(PATIENCE_SECONDS_MAX, timeout_seconds * PATIENCE_PART)
     partitions = [checkpoint, *targets]
     orphans = await _open_long(producer.producer_id, cluster, partitions, patience_seconds)
     if orphans:

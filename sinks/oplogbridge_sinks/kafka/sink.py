@@ -112,7 +112,8 @@ class KafkaSink:
             known = None  # said again, if it is still so, when the checkpoint is read for good
         names = {*(known.topics if known is not None else ()), *self._constant_topic()}
         targets = [partition for topic in (await cluster.topics(names)).values() for partition in topic.partitions]
-        await end_orphans(producer, cluster, self._checkpoint, targets, known.offset if known is not None else 0)
+        offset = known.offset if known is not None else 0
+        await end_orphans(producer, cluster, self._checkpoint, targets, offset, self._settings.timeout)
 
     async def _check_topics(self, cluster: Cluster, written: Mapping[str, WrittenTopic]) -> None:
         """Raises Misconfigured when a topic that was written to is another one now."""
