@@ -244,12 +244,13 @@ class Instance:
 
             return build
 
-        letters = None
+        letters, letters_hold_position = None, True
         if choice.letters is not None:
             chosen = choice.letters
             if isinstance(chosen, MemorySettings) and chosen.name == "{source}":
                 chosen = chosen.model_copy(update={"name": f"{self.world.name}.{choice.name}.dead-letters"})
             letters = make(memory_plugin, chosen, ".dead-letters")
+            letters_hold_position = memory_plugin.traits(chosen).holds_position
         return PipelineSpec(
             name=choice.name,
             source=SOURCE,
@@ -260,6 +261,7 @@ class Instance:
             sink_kind=choice.plugin.kind,
             make_sink=make(choice.plugin, settings, ""),
             make_dead_letters=letters,
+            dead_letters_hold_position=letters_hold_position,
         )
 
 

@@ -20,9 +20,17 @@ class DeadLetters:
     destination holds back nobody who has no letters."""
 
     def __init__(
-        self, make_sink: Callable[[], Sink], *, pipeline: str, source: str, source_id: str, lease: Lease
+        self,
+        make_sink: Callable[[], Sink],
+        *,
+        holds_position: bool = True,
+        pipeline: str,
+        source: str,
+        source_id: str,
+        lease: Lease,
     ) -> None:
         self._make_sink = make_sink
+        self._holds_position = holds_position
         self._pipeline = pipeline
         self._source = source
         self._source_id = source_id
@@ -33,7 +41,8 @@ class DeadLetters:
     async def keep(self, sequence: int, *, key: bytes | None, rejected: bytes, reason: str) -> bool:
         """Return when the letter is durable; False when it was there already.
 
-        The letters' own position decides: a crash between this and the pipeline's save does not double a letter.
+        The letters' own position decides: a crash between this and the pipeline's save does not double a letter,
+        unless their destination holds no position.
         """
         sink = self._sink or await self._open(sequence)
         if self._position is not None and self._position.offset > sequence:
@@ -62,7 +71,9 @@ class DeadLetters:
         self._sink = sink = self._make_sink()
         position = await sink.open()
         if position is None:
-            position = await sink.move(sequence)
+            if self._holds_position:
+                self._lease.check()
+                position = await sink.move(sequence)
         elif (position.source, position.destination) != (self._source_id, sink.destination):
             raise Misconfigured(
                 f"the dead letters at {sink.destination} belong to source {position.source!r}: "

@@ -49,6 +49,7 @@ class PipelineSpec:
     sink_kind: str
     make_sink: Callable[[], Sink]
     make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
+    dead_letters_hold_position: bool = True  # False: a crash between a letter and its save doubles the letter
 
 
 class Pipeline:
@@ -295,6 +296,7 @@ class Pipeline:
         if self._dead_letters is None:
             self._dead_letters = DeadLetters(
                 self._spec.make_dead_letters,
+                holds_position=self._spec.dead_letters_hold_position,
                 pipeline=self._spec.name,
                 source=self._spec.source,
                 source_id=self._spec.source_id,

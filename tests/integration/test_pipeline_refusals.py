@@ -184,3 +184,19 @@ async def test_a_foreign_writer_stops_the_line_until_a_person_decides() -> None:
 
         assert len(world.at().log) == 4
         assert "somebody else writes here" in (one.pipeline().error or "")
+
+
+async def test_dead_letters_may_go_where_no_position_is_held_and_are_then_kept_at_least_once() -> None:
+    async with World(PipelineChoice(letters=MemorySettings(holds_position=False))) as world:
+        world.source.append(4)
+        world.at().reject(2, 4)
+        one = world.start()
+        crash = one.gate.hold("sink.write", "after")  # the letter of 2 is durable, nobody knows
+        await world.until(lambda: crash.is_reached)
+        one.kill()
+        world.start()
+
+        await world.until(lambda: is_past(world, 5))
+
+        assert world.sequences == [1, 3]
+        assert world.letters().sequences == [2, 2, 4]
