@@ -4,6 +4,6 @@ Exit codes: 0 done; 1 unexpected; 2 what file, environment or arguments show to 
 person can mend it; 4 `verify` found differences.
 """
 
-from oplogbridge.cli.app import main
+from oplogbridge.cli.main import main
 
 __all__ = ["main"]
