@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from oplogbridge.durations import DurationBetween
 from oplogbridge.templates import Template, TemplateError
-
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _seconds(value: Any) -> Any:
-    """Durations as in the rest of the configuration, whose types a sink may not import. A bare number is refused."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be a duration with its unit: 500ms, 1s, 15m")
-    return float(match.group(1)) * _SECONDS[match.group(2)]
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str)]
 
 
 class _Settings(BaseModel):
@@ -71,9 +57,11 @@ class KafkaSettings(_Settings):
     compression: Literal["zstd", "none", "gzip", "snappy", "lz4"] = "zstd"
     tls: TlsSettings | None = Field(None, description="`true`, or a mapping")
     sasl: SaslSettings | None = None
-    timeout: Seconds = Field(30.0, gt=0, description="for each opening and each write as a whole")
-    transaction_timeout: Seconds = Field(
-        60.0, gt=0, le=900, description="after which the broker aborts an abandoned transaction"
+    timeout: Annotated[float, DurationBetween("100ms", "15m")] = Field(
+        default="30s", validate_default=True, description="for each opening and each write as a whole"
+    )
+    transaction_timeout: Annotated[float, DurationBetween("1s", "15m")] = Field(
+        default="60s", validate_default=True, description="after which the broker aborts an abandoned transaction"
     )
 
     @field_validator("bootstrap_servers", mode="before")
