@@ -122,6 +122,23 @@ async def test_a_machine_that_slept_longer_than_the_lease_does_not_write_what_it
         assert world.sequences == []
 
 
+@pytest.mark.parametrize(("where", "never"), [("client.poll", "sink.write"), ("store.load", "sink.move")])
+async def test_the_lease_is_checked_in_the_instant_before_the_destination_is_changed(where: str, never: str) -> None:
+    async with World() as world:
+        world.source.append(3)
+        one = world.start()
+        reached = one.gate.hold(where, "after")
+        renewing = one.gate.hold("store.renew")  # nobody else notices that time has passed
+        await world.until(lambda: reached.is_reached and renewing.is_reached)
+
+        world.clock.advance(world.lease_ttl_seconds)  # type: ignore[attr-defined]
+        reached.release()
+        await world.run(0)
+
+        assert never not in one.gate.calls
+        assert one.source_status.lease_held is False
+
+
 async def test_a_machine_that_slept_does_not_write_the_next_batch_behind_the_one_in_flight() -> None:
     settings = MemorySettings(holds_position=False, events_max=3)
     async with World(PipelineChoice(settings=settings)) as world:

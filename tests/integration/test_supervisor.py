@@ -80,6 +80,22 @@ async def test_the_lease_is_lost_a_ttl_after_its_last_good_renewal_was_sent() ->
         assert sent_at + world.lease_ttl_seconds - 1 <= last < sent_at + world.lease_ttl_seconds
 
 
+async def test_a_lease_counts_from_when_it_was_asked_for_and_not_from_the_answer() -> None:
+    async with World() as world:
+        one = world.start()
+        slow = one.gate.hold("store.acquire", "after")
+        await world.until(lambda: slow.is_reached)
+        asked_at = world.clock.monotonic()
+        await world.run(8)
+        slow.release()
+        one.gate.fail("store.renew", times=10**6)
+        await world.run(0)
+        assert one.runner is not None
+        assert one.runner.lease is not None
+
+        assert one.runner.lease.valid_until == asked_at + world.lease_ttl_seconds
+
+
 async def test_a_successor_takes_over_within_a_ttl_of_the_end() -> None:
     async with World() as world:
         world.source.append(3)

@@ -105,6 +105,18 @@ async def test_the_lease_is_checked_in_the_instant_before_a_letter_is_written() 
     assert box.at.sequences == []
 
 
+async def test_the_lease_is_checked_again_before_each_further_letter() -> None:
+    box = Box()
+    letters = box.letters()
+    await keep(letters, 5)
+    box.clock.advance(10.0)
+
+    with pytest.raises(Fenced):
+        await keep(letters, 9)
+
+    assert box.at.sequences == [5]
+
+
 async def test_closing_closes_what_was_opened_and_may_come_twice() -> None:
     box = Box()
     letters = box.letters()
