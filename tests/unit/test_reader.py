@@ -5,60 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
-from oplogbridge.lease import Lease
-from oplogbridge.source.reader import Reader
-from oplogbridge.status import SourceStatus
-from oplogbridge.testing.clock import ManualClock
 from pages import strings
-from scripted import Gate, GatedClient, ScriptedSource
+from reading import Setting, setting
 from world import shortest_gap
-
-
-class Setting:
-    """A reader over a scripted source."""
-
-    def __init__(self, *, interval: float = 1.0, settle: float = 0.0, valid_for: float = 1e9) -> None:
-        self.clock = ManualClock()
-        self.source = ScriptedSource(self.clock)
-        self.status = SourceStatus("shop")
-        self.began_at = self.clock.monotonic()
-        self.lease = Lease("shop", "1-a", 10.0, self.clock, self.began_at + valid_for)
-        self.reader = Reader(
-            self.source.client(),
-            poll_interval_seconds=interval,
-            settle_seconds=settle,
-            lease=self.lease,
-            clock=self.clock,
-            jitter=lambda: 1.0,
-            status=self.status,
-        )
-        self.tasks: list[asyncio.Task[object]] = []
-
-    async def follow(self, offset: int) -> None:
-        """A pipeline without a sink: it asks and asks."""
-        while True:
-            offset = (await self.reader.page(offset)).next_offset
-
-    def start(self, *offsets: int) -> None:
-        self.tasks += [asyncio.create_task(self.follow(offset)) for offset in offsets]
-
-
-@asynccontextmanager
-async def setting(**options: float) -> AsyncIterator[Setting]:
-    made = Setting(**options)
-    running = asyncio.create_task(made.reader.run())
-    try:
-        yield made
-    finally:
-        for task in (running, *made.tasks):
-            task.cancel()
-        await asyncio.gather(running, *made.tasks, return_exceptions=True)
 
 
 async def test_the_first_poll_waits_a_whole_interval() -> None:
@@ -173,75 +126,6 @@ async def test_an_asker_that_is_gone_is_not_polled_for() -> None:
         await at.clock.run(10)
 
         assert at.source.polls == []
-
-
-async def test_those_who_want_the_same_page_share_a_poll() -> None:
-    async with setting() as at:
-        at.source.append(3)
-        pages = [asyncio.create_task(at.reader.page(0)) for _ in range(5)]
-        await at.clock.run(1)
-
-        assert {id(await page) for page in pages} == {id(await pages[0])}
-        assert len(at.source.polls) == 1
-
-
-async def test_whoever_wants_the_middle_of_a_page_gets_it_cut() -> None:
-    async with setting() as at:
-        at.source.append(3)
-        whole, part = (asyncio.create_task(at.reader.page(offset)) for offset in (0, 2))
-        await at.clock.run(3)
-
-        # the higher offset is the live end, so it goes first
-        assert [entry.sequence for entry in (await part).entries] == [2, 3]
-        assert [entry.sequence for entry in (await whole).entries] == [1, 2, 3]
-        late = await at.reader.page(3)  # from the cache
-        assert ([entry.sequence for entry in late.entries], late.from_offset, late.next_offset) == ([3], 3, 4)
-        assert len(at.source.polls) == 2
-
-
-async def test_a_poll_serves_a_higher_asker_that_came_while_it_was_under_way() -> None:
-    async with setting() as at:
-        at.source.append(3)
-        client = GatedClient(at.source.client(), Gate())
-        at.reader._client = client
-        under_way = client._gate.hold("client.poll")
-        first = asyncio.create_task(at.reader.page(0))
-        await at.clock.run(1)
-        assert under_way.is_reached
-        second = asyncio.create_task(at.reader.page(2))
-        await at.clock.run(0)
-        under_way.release()
-        await at.clock.run(0)
-
-        assert (await first).next_offset == 4
-        assert [entry.sequence for entry in (await second).entries] == [2, 3]
-        assert len(at.source.polls) == 1
-
-
-async def test_an_empty_page_is_never_remembered() -> None:
-    async with setting() as at:
-        first = asyncio.create_task(at.reader.page(1))
-        await at.clock.run(1)
-        at.source.append(1)
-        again = asyncio.create_task(at.reader.page(1))
-        await at.clock.run(1)
-
-        assert (await first).entries == []
-        assert [entry.sequence for entry in (await again).entries] == [1]
-
-
-async def test_a_page_is_forgotten_after_a_while_since_lower_sequences_may_be_committed_late() -> None:
-    async with setting() as at:
-        at.source.append(1)
-        first = asyncio.create_task(at.reader.page(0))
-        await at.clock.run(1)
-        await first
-        await at.clock.run(11)
-        again = asyncio.create_task(at.reader.page(0))
-        await at.clock.run(1)
-        await again
-
-        assert len(at.source.polls) == 2
 
 
 async def test_the_lease_is_checked_in_the_instant_before_a_poll() -> None:
