@@ -26,9 +26,9 @@ from oplogbridge.clock import Clock
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.errors import Fenced
-from oplogbridge.pipeline import PipelineSpec
 from oplogbridge.sink import Sink, SinkContext, SinkPlugin
 from oplogbridge.source.start import Start
+from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import Holder, StateStore, Stored
 from oplogbridge.state.memory import Memory, MemoryStateStore
 from oplogbridge.status import PipelineStatus, SourceStatus

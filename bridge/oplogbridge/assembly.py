@@ -8,10 +8,10 @@ from oplogbridge.clock import Clock
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.config.settings import AuthSettings, PipelineSettings, Settings, SinkChoice, SourceSettings
-from oplogbridge.pipeline import PipelineSpec
 from oplogbridge.sink import Sink, SinkContext
 from oplogbridge.source.client import Credentials, OplogClient
 from oplogbridge.source.decode import PageDecoder
+from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import StateStore
 from oplogbridge.state.urls import state_store
 from oplogbridge.supervisor import SourceSpec
@@ -70,11 +70,12 @@ def pipeline_of(settings: Settings, name: str, pipeline: PipelineSettings, sourc
         operations=frozenset(wanted.operations or ()),
         subjects=tuple(wanted.subjects or ()),
     )
-    dead_letters = None
+    dead_letters, letters_hold_position = None, True
     if pipeline.on_rejected == "dead_letter" and pipeline.dead_letter is not None:
         dead_letters = _builder(
             pipeline.dead_letter, SinkContext(f"{owner}.dead-letters", name, pipeline.source, source_id)
         )
+        letters_hold_position = pipeline.dead_letter.plugin.traits(pipeline.dead_letter.settings).holds_position
     return PipelineSpec(
         name=name,
         source=pipeline.source,
@@ -85,6 +86,7 @@ def pipeline_of(settings: Settings, name: str, pipeline: PipelineSettings, sourc
         sink_kind=pipeline.sink.kind,
         make_sink=_builder(pipeline.sink, SinkContext(owner, name, pipeline.source, source_id)),
         make_dead_letters=dead_letters,
+        dead_letters_hold_position=letters_hold_position,
     )
 
 

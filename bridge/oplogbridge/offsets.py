@@ -3,33 +3,18 @@ running holder alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 from oplogbridge.choice import mark_of
 from oplogbridge.errors import Misconfigured
 from oplogbridge.lease import Lease
-from oplogbridge.sink import Sink, SinkTraits
+from oplogbridge.sink import Sink
+from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import StateStore, Stored
 from oplogbridge.values import OFFSET_MAX, Position
 
 
-class Movable(Protocol):
-    """The part of a pipeline's specification that moving its offset needs."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def source_id(self) -> str: ...
-    @property
-    def traits(self) -> SinkTraits: ...
-    @property
-    def make_sink(self) -> Callable[[], Sink]: ...
-
-
-async def move_offset(spec: Movable, *, offset: int, store: StateStore, lease: Lease) -> tuple[Stored | None, Stored]:
+async def move_offset(
+    spec: PipelineSpec, *, offset: int, store: StateStore, lease: Lease
+) -> tuple[Stored | None, Stored]:
     """Set the offset, and the sink's own position where it has one. Returns what was stored before, and what is now.
 
     The order matters (protocol check, schedule 4): with the store first, a crash in between would leave an offset whose
@@ -48,10 +33,26 @@ async def move_offset(spec: Movable, *, offset: int, store: StateStore, lease: L
             lease.check()
             position = await sink.move(offset)
         now = Stored(offset, mark_of(position), spec.source_id, sink.destination)
+        await _move_dead_letters_back(spec, offset=offset, lease=lease)
         await store.save(spec.source, lease.token, spec.name, now, replacing=before)
         return before, now
     finally:
         await sink.close()
+
+
+async def _move_dead_letters_back(spec: PipelineSpec, *, offset: int, lease: Lease) -> None:
+    """What lies below the dead letters' own position counts as kept. Going back behind it must take it along, or an
+    event that somebody passed by hand, and that is refused again, would be in neither place."""
+    if spec.make_dead_letters is None or not spec.dead_letters_hold_position:
+        return
+    letters = spec.make_dead_letters()
+    try:
+        position = await letters.open()
+        if position is not None and position.offset > offset:
+            lease.check()
+            await letters.move(offset)
+    finally:
+        await letters.close()
 
 
 async def _opened(sink: Sink) -> Position | None:

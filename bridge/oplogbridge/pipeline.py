@@ -8,23 +8,23 @@ destination itself proves (docs/delivery.md, protocol check).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import structlog
 
 from oplogbridge.backoff import Backoff
 from oplogbridge.choice import GoOn, ResolveStart, Stop, choose_offset, mark_of
 from oplogbridge.clock import Clock
-from oplogbridge.codec.encode import Codec
+from oplogbridge.closing import to_the_end
 from oplogbridge.dead_letters import DeadLetters
 from oplogbridge.errors import Fenced, Misconfigured, Rejected, Unavailable
 from oplogbridge.handoff import Handoff, Part, parts_of
 from oplogbridge.lease import Lease
 from oplogbridge.offsets import move_offset
-from oplogbridge.sink import Sink, SinkTraits
-from oplogbridge.source.start import Pages, Start, resolve
+from oplogbridge.sink import Sink
+from oplogbridge.source.start import Pages, resolve
+from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import StateStore, Stored
 from oplogbridge.status import PipelineState, PipelineStatus
 from oplogbridge.values import Batch, Event, Position
@@ -34,22 +34,6 @@ STOPPED_RETRY_SECONDS = 30.0  # a rotated password heals by itself within this, 
 STOPPED_RETRY_SECONDS_MAX = 300.0
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineSpec:
-    """What the configuration makes of one pipeline. The sinks are built anew for every opening."""
-
-    name: str
-    source: str
-    source_id: str
-    start: Start
-    codec: Codec
-    traits: SinkTraits
-    sink_kind: str
-    make_sink: Callable[[], Sink]
-    make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
-    dead_letters_hold_position: bool = True  # False: a crash between a letter and its save doubles the letter
 
 
 class Pipeline:
@@ -140,7 +124,7 @@ class Pipeline:
         letters, self._dead_letters = self._dead_letters, None
         open_ones = [one for one in (sink, letters) if one is not None]
         if open_ones:
-            await _to_the_end([one.close() for one in open_ones])
+            await to_the_end([one.close() for one in open_ones])
 
     def stop(self) -> None:
         """Drain: a write in flight is finished and saved; anything else is given up at once."""
@@ -259,13 +243,13 @@ class Pipeline:
             except Rejected as rejected:
                 event = rejected.event
                 self._position = await self._position_after(sink, event, is_first=event.sequence == events[0].sequence)
-                self._note_delivered([earlier for earlier in events if earlier.sequence < event.sequence])
+                self._status.delivered([earlier for earlier in events if earlier.sequence < event.sequence])
                 await self._save(event.sequence, sink)
                 await self._set_aside(sink, event.sequence, event.key, event.payload, rejected.reason)
                 events = [later for later in events if later.sequence > event.sequence]
             else:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
-                self._note_delivered(events)
+                self._status.delivered(events)
                 return
 
     async def _position_after(self, sink: Sink, rejected: Event, *, is_first: bool) -> Position | None:
@@ -338,15 +322,6 @@ class Pipeline:
         assert self._stored is not None, "an offset is saved before the first write"
         return self._stored.offset
 
-    def _note_delivered(self, events: Sequence[Event]) -> None:
-        """They are durable; those that were refused are not among them."""
-        if events:
-            status, last = self._status, events[-1]
-            status.events_delivered += len(events)
-            status.bytes_delivered += sum([len(event.payload) for event in events])
-            status.writes += 1
-            status.last_event_sequence, status.last_event_time = last.sequence, last.time
-
     def _note_progress(self, part: Part, handoff: Handoff) -> None:
         status = self._status
         status.caught_up = part.caught_up
@@ -368,20 +343,3 @@ class Pipeline:
         if news:  # a destination that is down for an hour says so once
             self._log.warning(f"pipeline {state}", error=error, retry_in_seconds=round(wait_seconds, 1))
         return wait_seconds
-
-
-async def _to_the_end(closings: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all of them, however often we are cancelled meanwhile; each is bounded by its contract."""
-    tasks = [asyncio.create_task(closing) for closing in closings]
-    cancelled: asyncio.CancelledError | None = None
-    while not all(task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    for task in tasks:
-        failed = None if task.cancelled() else task.exception()
-        if failed is not None:
-            _log.error("a sink could not be closed", error=repr(failed))
-    if cancelled is not None:
-        raise cancelled

@@ -5,11 +5,11 @@ Every status is written by one task and read by the admin server in the same loo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from oplogbridge.values import Page
+from oplogbridge.values import Event, Page
 
 PipelineState = Literal["waiting", "opening", "running", "retrying", "stopped", "finished"]
 
@@ -79,6 +79,14 @@ class PipelineStatus:
     retries: int = 0
     rewinds: int = 0  # the destination lost acknowledged writes
     observe_write_seconds: Callable[[float], None] = _ignore
+
+    def delivered(self, events: Sequence[Event]) -> None:
+        """Count events that are durable; those that were refused are not among them."""
+        if events:
+            self.events_delivered += len(events)
+            self.bytes_delivered += sum([len(event.payload) for event in events])
+            self.writes += 1
+            self.last_event_sequence, self.last_event_time = events[-1].sequence, events[-1].time
 
 
 @dataclass(slots=True)

@@ -16,8 +16,9 @@ from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
-from oplogbridge.pipeline import Pipeline, PipelineSpec
+from oplogbridge.pipeline import Pipeline
 from oplogbridge.source.reader import Client, Reader
+from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import Holder, StateStore, Stored
 from oplogbridge.status import PipelineStatus, SourceStatus
 

@@ -21,9 +21,9 @@ from oplogbridge.clock import SystemClock
 from oplogbridge.config import Settings, start_text
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.lease import Lease
-from oplogbridge.pipeline import PipelineSpec
 from oplogbridge.source.holding import Held, held_source
 from oplogbridge.source.start import Start, resolve
+from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import Holder, StateStore
 from oplogbridge.values import OFFSET_EARLIEST
 

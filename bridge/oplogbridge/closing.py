@@ -1,0 +1,28 @@
+"""Closing what must not stay half closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+_log = structlog.get_logger()
+
+
+async def to_the_end(closings: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all of them, however often we are cancelled meanwhile; each is bounded by its contract."""
+    tasks = [asyncio.create_task(closing) for closing in closings]
+    cancelled: asyncio.CancelledError | None = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        failed = None if task.cancelled() else task.exception()
+        if failed is not None:
+            _log.error("a sink could not be closed", error=repr(failed))
+    if cancelled is not None:
+        raise cancelled
