@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sink_worlds import FilePlace, KafkaPlace, MakeWorld, Place, RedisPlace, SinkWorld
+from places import FilePlace, KafkaPlace, Place, RedisPlace
+from sink_worlds import MakeWorld, SinkWorld
 from world import PipelineChoice
 
 _DEFAULTS = PipelineChoice()

@@ -11,7 +11,8 @@ import pytest
 
 from oplogbridge.source.start import Start
 from oplogbridge.state import Stored
-from sink_worlds import MakeWorld, Place
+from places import Place
+from sink_worlds import MakeWorld
 from world import SOURCE_ID, PipelineChoice
 
 USERS_ONLY = PipelineChoice(types=frozenset({"user"}))
