@@ -1,6 +1,6 @@
 """Prometheus metrics, read off the status at scrape time: the hot path pays nothing but two observations a page.
 
-Names begin with `oplog_bridge_`. docs/configuration.md lists them; a test holds the list to this table.
+Names begin with `oplog_bridge_`. docs/operations.md lists them; a test holds the list to this table.
 """
 
 from __future__ import annotations

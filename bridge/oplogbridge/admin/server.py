@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 
 import orjson
 import structlog
@@ -173,5 +174,11 @@ def _offset_of(text: object) -> int | None:
 
 
 def _names_loopback(host: str) -> bool:
+    """By the whole name: `127.0.0.1.evil.example` is a name that anybody may own."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    return name in ("localhost", "[::1]") or name.startswith("127.")
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
