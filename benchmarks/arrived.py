@@ -11,7 +11,8 @@ import msgspec
 
 
 class _Numbered(msgspec.Struct):
-    sequence: int | str  # a CloudEvent has text, padded with zeros; the entry that a peer passes on has a number
+    sequence: int | str | None = None  # a CloudEvent has text, padded with zeros; an entry asked for plainly, a number
+    sequence_id: str | None = None  # an entry as the bridge asks for it
 
 
 _numbered = msgspec.json.Decoder(_Numbered)
@@ -19,7 +20,8 @@ _numbered = msgspec.json.Decoder(_Numbered)
 
 def sequences_of(payloads: Iterable[bytes]) -> list[int]:
     decode = _numbered.decode
-    return [int(decode(payload).sequence) for payload in payloads]
+    numbered = [decode(payload) for payload in payloads]
+    return [int(one.sequence_id if one.sequence is None else one.sequence) for one in numbered]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,20 +67,26 @@ class Bench:
             return RedisStream(self.redis, name, expected)
         return LineFile(self.directory, name, expected)
 
-    def config(self, destination: Destination, source_url: str, *, poll_interval: str = "1ms") -> Path:
+    def config(
+        self, destination: Destination, source_url: str, *, poll_interval: str = "1ms", plain: bool = False
+    ) -> Path:
+        """`plain`: the entry as received, uncompressed, which is what the peer writes."""
+        sink, format_ = destination.sink(), "raw" if plain else "cloudevents"
+        if plain and destination.kind == "kafka":
+            sink["compression"] = "none"
         settings = {
             "name": destination.name,
             "state": f"sqlite:///{self.directory / destination.name}.db",
             "sources": {"bench": {"url": source_url, "poll_interval": poll_interval}},
-            "pipelines": {"bench": {"source": "bench", "sink": destination.sink()}},
+            "pipelines": {"bench": {"source": "bench", "format": format_, "sink": sink}},
         }
         path = self.directory / f"{destination.name}.yaml"
         path.write_text(yaml.safe_dump(settings))
         return path
 
-    async def bridge(self, kind: str, *, one_page: bool = False) -> Run:
+    async def bridge(self, kind: str, *, one_page: bool = False, plain: bool = False) -> Run:
         async with self.destination(kind) as destination:
-            config = self.config(destination, self.source.url)
+            config = self.config(destination, self.source.url, plain=plain)
             command = script("one_page.py", str(config)) if one_page else bridge_command(config)
             return await self._reader(destination, command)
 
@@ -132,6 +138,7 @@ async def behind(bench: Bench, kinds: Sequence[str], *, rounds: int, peers: bool
                 await bench.row("kafka, one page a write", await bench.bridge(kind, one_page=True))
                 await bench.row("kafka client alone, one page a write", await bench.client(kind, pages=1))
             if peers and kind != "file":
+                await bench.row(f"{kind}, plain", await bench.bridge(kind, plain=True))
                 await bench.row(f"{kind} by a peer", await bench.peer(kind))
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ def lines(*, peers: bool) -> list[str]:
     system = f"{platform.system()} {platform.release()}, {platform.python_implementation()} {platform.python_version()}"
     return [
         f"machine: {_cpu()}, {os.cpu_count()} cores, {memory}; {system}",
+        f"Python built with --enable-optimizations: {'yes' if _optimized() else 'no (its interpreter is slower)'}",
         f"load before the run: {', '.join(f'{load:.2f}' for load in os.getloadavg())} (1, 5, 15 min)",
         "packages: " + ", ".join(_version(name) for name in [*PACKAGES, *(["mq-bridge"] if peers else [])]),
         f"servers: Apache Kafka {_kafka()} (one node, KRaft, C1 compiler only), Redis {_redis()} (AOF, everysec)",
@@ -43,6 +45,10 @@ def _cpu() -> str:
     except OSError:
         models = []
     return models[0].partition(":")[2].strip() if models else platform.processor() or platform.machine()
+
+
+def _optimized() -> bool:
+    return "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
 
 
 def _version(name: str) -> str:

@@ -19,8 +19,10 @@ _ROWS = (
     ("kafka, one page a write", "kafka client alone, one page a write", "kafka, one page a transaction"),
     ("redis", "redis client alone", "redis"),
     ("file", "file client alone", "file"),
-    ("kafka by a peer", "kafka client alone", f"{PEER} → kafka (at least once, payload passed through)"),
-    ("redis by a peer", "redis client alone", f"{PEER} → redis (likewise)"),
+    ("kafka, plain", "kafka client alone", "kafka, `format: raw`, uncompressed"),
+    ("kafka by a peer", "kafka client alone", f"{PEER} → kafka (at least once; raw, uncompressed)"),
+    ("redis, plain", "redis client alone", "redis, `format: raw`"),
+    ("redis by a peer", "redis client alone", f"{PEER} → redis (at least once; raw)"),
 )
 
 
