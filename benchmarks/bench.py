@@ -210,7 +210,7 @@ async def run(arguments: argparse.Namespace) -> int:
     print(text)
     if arguments.out != "none":
         path = report.write(ROOT / arguments.out, text, about, _command(arguments))
-        say(f"written to {path.relative_to(ROOT)}: add what you observed")
+        say(f"written to {path}: add what you observed")
     return 0 if report.all_delivered(bench.runs) else 1
 
 
