@@ -30,23 +30,22 @@ class AtWork:
     """Counts the calls that are with the servers now."""
 
     def __init__(self) -> None:
-        self._calls = 0
+        self.calls = 0  # begun, and ended
+        self._now = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def count(self, call: Coroutine[Any, Any, T]) -> T:
-        self._calls += 1
+        self.calls += 1
+        self._now += 1
         self._idle.clear()
         try:
             return await call
         finally:
-            self._calls -= 1
-            if self._calls == 0:
+            self.calls += 1
+            self._now -= 1
+            if self._now == 0:
                 self._idle.set()
-
-    @property
-    def any(self) -> bool:
-        return self._calls > 0
 
     async def done(self) -> None:
         await self._idle.wait()
@@ -111,10 +110,11 @@ class SinkWorld(World):
     async def _settle(self) -> None:
         """Let everything go on as far as it can at this instant."""
         assert isinstance(self.clock, ManualClock)
-        await self.clock.run(0.0)
-        while self._at_work.any:
-            await self._at_work.done()
+        calls = -1
+        while calls != self._at_work.calls:  # until a turn in which nobody came back and nobody went
+            calls = self._at_work.calls
             await self.clock.run(0.0)
+            await self._at_work.done()
 
     async def delivered(self, entries: int, one: Instance | None = None) -> Instance:
         """Append entries, and wait until the instance (or a new one) has delivered and saved them."""
