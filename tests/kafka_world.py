@@ -24,6 +24,7 @@ class World:
         self.servers = bootstrap_servers
         self.owner = f"{name}.orders"
         self.topic = f"{name}.shop"
+        self.by_type = f"{name}.{{type}}"
         self.checkpoint = f"{name}.orders.checkpoint"
         self.name = name
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
 
+from kafka_reader import make_topic
 from kafka_world import World, deliver
 from oplogbridge import Batch, Unavailable
 from oplogbridge.testing import make_batch, make_event
@@ -147,22 +148,33 @@ class Forger:
         self._connection = {"bootstrap_servers": [server.bootstrap_servers]}
 
     async def transact(
-        self, sequences: list[int], checkpoint: int | None, *, hidden: list[TopicPartition], commit: bool
+        self,
+        sequences: list[int],
+        checkpoint: int | None,
+        *,
+        hidden: list[TopicPartition],
+        commit: bool,
+        topics: Mapping[int, str] | None = None,
     ) -> None:
+        """`topics` names the topic of each sequence where they are several, each with one partition."""
         world = self._world
         producer = Producer(self._connection, world.owner, 10, 60)
         await producer.start()
-        topics = await Cluster(producer.client).topics([world.topic, world.checkpoint])
-        written = {world.topic: WrittenTopic(topics[world.topic].id, len(topics[world.topic].leaders))}
+        names = {world.topic} if topics is None else set(topics.values())
+        found = await Cluster(producer.client).topics(names)
+        written = {name: WrittenTopic(topic.id, len(topic.leaders)) for name, topic in found.items()}
+        destination = f"kafka:{world.topic if topics is None else world.by_type}"
         await producer.begin([])
         producer._transactions._txn_partitions.update(hidden)
         futures = []
         for sequence in sequences:
             partition = TopicPartition(world.topic, sequence % 2)
+            if topics is not None:
+                partition = TopicPartition(topics[sequence], 0)
             (batch,) = (await build([make_event(sequence)], TopicLimits(), CODECS["none"], 1)).batches
             futures.append(await producer.send(batch, partition))
         if checkpoint is not None:
-            value = encode(Checkpoint(checkpoint, "https://run.example.com/api/v4/1", f"kafka:{world.topic}", written))
+            value = encode(Checkpoint(checkpoint, "https://run.example.com/api/v4/1", destination, written))
             record = single(world.owner.encode(), value, 1, CODECS["none"])
             futures.append(await producer.send(record, TopicPartition(world.checkpoint, 0)))
         await producer.delivered(futures)
@@ -211,3 +223,69 @@ async def test_orphans_end_as_their_transaction_did(trusting_kafka: KafkaServer)
     async with world.opened() as sink:
         await sink.write(make_batch(16))
     assert sorted(await world.sequences()) == list(range(10, 17))
+
+
+@pytest.mark.parametrize("broker", ["remembers transactions", "is older than 3.0"])
+async def test_an_orphan_in_a_topic_that_no_committed_checkpoint_names_yet(
+    trusting_kafka: KafkaServer, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint was ended and it was not: an acknowledged event, aborted with the next transaction that was."""
+    if broker == "is older than 3.0":
+
+        async def nothing(_: Producer) -> None:
+            return None
+
+        monkeypatch.setattr(Producer, "_last_transaction", nothing)
+    world = World(trusting_kafka.bootstrap_servers, "new")
+    forger = Forger(world, trusting_kafka)
+    order, invoice = f"{world.name}.order", f"{world.name}.invoice"
+    async with world.opened(create=True, partitions=1, topic=world.by_type) as sink:
+        await sink.write(make_batch(make_event(10, object_type="order")))
+    await make_topic(world.servers, invoice, 1)
+
+    await forger.transact(
+        [11, 12], 13, commit=True, topics={11: invoice, 12: order},
+        hidden=[TopicPartition(invoice, 0), TopicPartition(world.checkpoint, 0)],
+    )  # fmt: skip
+    async with world.opened(topic=world.by_type) as sink:
+        position = await sink.position()
+        assert position is not None
+        assert position.offset == 13
+    await forger.transact([13], None, hidden=[], commit=False, topics={13: invoice})  # and a kill before its commit
+    async with world.opened(topic=world.by_type) as sink:
+        await sink.write(make_batch(make_event(13, object_type="invoice")))
+
+    assert await world.sequences(order) == [10, 12]
+    assert await world.sequences(invoice) == [11, 13]
+
+
+async def test_a_producer_whose_throwing_away_is_cancelled_is_thrown_away_by_close(
+    kafka_server: KafkaServer, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = World(kafka_server.bootstrap_servers, unique).sink(create=True)
+    await sink.open()
+    discarding, discards = asyncio.Event(), []
+    discard = Producer.discard
+
+    async def slow(producer: Producer) -> None:
+        discards.append(producer)
+        if len(discards) == 1:
+            discarding.set()
+            await asyncio.Event().wait()  # until it is cancelled
+        await discard(producer)
+
+    async def failing(*_: object) -> None:
+        raise OSError("the broker is gone")
+
+    monkeypatch.setattr(Producer, "discard", slow)
+    monkeypatch.setattr(Producer, "begin", failing)
+    write = asyncio.create_task(sink.write(make_batch(FIRST)))
+    await discarding.wait()
+    write.cancel()
+    await asyncio.wait([write])
+    assert write.cancelled()
+
+    await sink.close()
+
+    assert len(discards) == 2
+    assert len(set(discards)) == 1

@@ -12,11 +12,13 @@ from aiokafka.partitioner import murmur2 as the_clients_murmur2
 
 from kafka_reader import make_topic
 from kafka_world import World, sequence_of
-from oplogbridge import Event, Misconfigured, Rejected, Unavailable
+from oplogbridge import Batch, Event, Misconfigured, Rejected, Unavailable
 from oplogbridge.testing import make_batch, make_event
 from oplogbridge.testing.sink_rig import FIRST
 from oplogbridge_sinks.kafka.cluster import Cluster
 from services import KafkaServer
+
+_REFUSALS_MAX = 8
 
 
 @pytest.fixture
@@ -107,21 +109,51 @@ async def test_a_limit_that_may_not_be_read_is_learned(world: World, monkeypatch
     events[6] = poison = noise(FIRST + 6, 25_000)
     batch = make_batch(*events)
 
-    sink = world.sink(create=True)
-    refusals: list[Unavailable | Rejected] = []
-    while not refusals or isinstance(refusals[-1], Unavailable):  # each teaches something, and costs a producer
-        await sink.open()
-        with pytest.raises((Unavailable, Rejected)) as refused:
-            await sink.write(batch)
-        refusals.append(refused.value)
-        await sink.close()
+    rejected = await refused_at_last(world, batch)
 
-    *unavailable, rejected = refusals
-    assert 1 <= len(unavailable) <= 5
-    assert {error.retry_after_seconds for error in unavailable if isinstance(error, Unavailable)} == {0}
-    assert isinstance(rejected, Rejected)
+    assert rejected is not None
     assert rejected.event is poison
     assert await world.sequences() == [event.sequence for event in events[:6]]
+
+
+async def refused_at_last(world: World, batch: Batch) -> Rejected | None:
+    """What a pipeline does: a new sink for each opening. None when everything was delivered."""
+    waits_seconds: set[float | None] = set()
+    for _ in range(_REFUSALS_MAX):  # each teaches something, and costs a producer
+        async with world.opened(create=True) as sink:
+            try:
+                await sink.write(batch)
+            except Rejected as rejected:
+                return rejected
+            except Unavailable as refused:
+                waits_seconds.add(refused.retry_after_seconds)
+            else:
+                return None
+        assert waits_seconds == {0}
+    raise AssertionError("nothing is learned from the refusals")
+
+
+async def test_a_topic_that_the_broker_keeps_uncompressed_is_delivered_to(world: World) -> None:
+    """Its limit holds for batches that were measured compressed: for ever the same refusal, once."""
+    await make_topic(world.servers, world.topic, 1, {"compression.type": "uncompressed"})
+    events = [make_event(FIRST + n, payload=b"x" * 2000) for n in range(2000)]
+
+    assert await refused_at_last(world, make_batch(*events)) is None
+
+    assert await world.sequences() == [event.sequence for event in events]
+
+
+async def test_an_event_that_only_uncompressed_is_too_large_is_rejected_and_no_other(world: World) -> None:
+    await make_topic(world.servers, world.topic, 1, {"compression.type": "uncompressed"})
+    poison, ordinary = make_event(FIRST + 1, payload=b"x" * 1_500_000), noise(FIRST + 2, 5000)
+
+    rejected = await refused_at_last(world, make_batch(FIRST, poison, ordinary))
+    assert rejected is not None
+    assert rejected.event is poison
+    async with world.opened() as sink:
+        await sink.write(make_batch(ordinary, from_offset=poison.sequence))
+
+    assert await world.sequences() == [FIRST, FIRST + 2]
 
 
 async def test_topics_may_be_shared_and_somebody_elses_transaction_is_left_alone(world: World) -> None:

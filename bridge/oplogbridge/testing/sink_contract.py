@@ -194,8 +194,13 @@ class SinkContract:
                 await within(rig, sink.write(make_batch(poison, FIRST + 6, from_offset=first.next_offset)))
             if rig.traits.holds_position:
                 assert offset_of(await within(rig, sink.position())) == first.next_offset
+            # and the sink goes on without being opened again, as it does behind a dead letter: twice, so that what the
+            # refusal left behind in its bookkeeping shows
+            rest = [make_batch(FIRST + 6, from_offset=first.next_offset), make_batch(FIRST + 7)]
+            for batch in rest:
+                await within(rig, sink.write(batch))
 
-        await assert_holds(rig, [first])
+        await assert_holds(rig, [first, *rest])
 
     # The position --------------------------------------------------------------------------------------------------
 

@@ -65,11 +65,12 @@ CODECS = {
 class RecordBatch:
     """A finished batch in the shape of aiokafka's BatchBuilder, for `send_batch`."""
 
-    __slots__ = ("_buffer", "_count")
+    __slots__ = ("_buffer", "_count", "uncompressed_bytes")
 
-    def __init__(self, buffer: bytearray, count: int) -> None:
+    def __init__(self, buffer: bytearray, count: int, uncompressed_bytes: int) -> None:
         self._buffer = buffer
         self._count = count
+        self.uncompressed_bytes = uncompressed_bytes
 
     def record_count(self) -> int:
         return self._count
@@ -98,17 +99,17 @@ class RecordBatch:
 def _finish(builder: Any, count: int, codec: Codec) -> RecordBatch:
     buffer: bytearray = builder.build()
     if codec.compress is None:
-        return RecordBatch(buffer, count)
+        return RecordBatch(buffer, count, len(buffer))
     compressed = codec.compress(memoryview(buffer)[_RECORDS_OFFSET:])
     if len(compressed) >= len(buffer) - _RECORDS_OFFSET:
-        return RecordBatch(buffer, count)
+        return RecordBatch(buffer, count, len(buffer))
     small = buffer[:_RECORDS_OFFSET]
     small += compressed
     field_format, at = _LENGTH
     field_format.pack_into(small, at, len(small) - _LENGTH_COUNTS_FROM)
     field_format, at = _ATTRIBUTES
     field_format.pack_into(small, at, _TRANSACTIONAL | codec.attribute)
-    return RecordBatch(small, count)
+    return RecordBatch(small, count, len(buffer))
 
 
 def _builder(bytes_max: int) -> Any:
@@ -122,14 +123,20 @@ def single(key: bytes, value: bytes, timestamp_ms: int, codec: Codec) -> RecordB
     return _finish(builder, 1, codec)
 
 
+class RefusedEvent(NamedTuple):
+    bytes: int  # as it travelled
+    uncompressed_bytes: int
+
+
 @dataclass(slots=True)
 class TopicLimits:
     """What one topic takes, and how well its data compresses. Survives reopening: some of it is learned by refusal."""
 
     batch_bytes_max: int = BATCH_BYTES_MAX  # a batch of several events is kept below
-    event_bytes_max: int | None = None  # a single event above is refused here; None until the broker said a limit
-    configured_bytes_max: int | None = None  # the topic's max.message.bytes, where we may read it
+    event_bytes_max: int | None = None  # the topic's max.message.bytes, where we may read it; above, we refuse an event
     uncompressed_bytes: int = field(init=False)
+    refused: RefusedEvent | None = None  # the last single event that the broker called too large
+    refused_at_seconds: float = 0.0  # when it last called anything too large, on the caller's clock; or "made"
 
     def __post_init__(self) -> None:
         self.uncompressed_bytes = self.batch_bytes_max
@@ -139,20 +146,32 @@ class TopicLimits:
         room = int(self.batch_bytes_max * _HEADROOM * ratio)
         self.uncompressed_bytes = min(max(room, self.batch_bytes_max), UNCOMPRESSED_BYTES_MAX)
 
-    def learn_refusal(self, batch: RecordBatch) -> None:
+    def learn_refusal(self, batch: RecordBatch, now_seconds: float = 0.0) -> None:
         """The broker called this batch too large. The sink begins again, with this known."""
+        self.refused_at_seconds = now_seconds
         if batch.record_count() == 1:
-            self.event_bytes_max = batch.size() - 1
+            self.refused = RefusedEvent(batch.size(), batch.uncompressed_bytes)
         else:
             self.batch_bytes_max = max(1, batch.size() // 2)
             self.uncompressed_bytes = self.batch_bytes_max
+
+    def refusal(self, batch: RecordBatch) -> str | None:
+        """Why the topic will never take this batch of one event; None when it may."""
+        size_bytes, taken_bytes, refused = batch.size(), self.event_bytes_max, self.refused
+        if taken_bytes is not None and size_bytes > taken_bytes:
+            return f"takes {size_bytes} bytes and its topic takes {taken_bytes}"
+        # In both measures: a broker that compresses anew (`compression.type`) refuses a megabyte that travelled as
+        # three hundred bytes, and an ordinary event that travels as four hundred is not larger than that.
+        if refused and size_bytes >= refused.bytes and batch.uncompressed_bytes >= refused.uncompressed_bytes:
+            return f"takes {size_bytes} bytes, {batch.uncompressed_bytes} uncompressed: too large for the broker"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
     batches: list[RecordBatch]
     refused: Event | None  # the first event that the topic will never take; nothing after it was built
-    refused_bytes: int = 0
+    reason: str = ""
 
 
 async def build(events: Sequence[Event], limits: TopicLimits, codec: Codec, timestamp_ms: int) -> Built:
@@ -177,8 +196,8 @@ async def build(events: Sequence[Event], limits: TopicLimits, codec: Codec, time
         if count > 1 and batch.size() > limits.batch_bytes_max:
             count_max = count // 2  # an odd page in the middle of well-behaved ones: the ratio alone may not be enough
             continue
-        if count == 1 and limits.event_bytes_max is not None and batch.size() > limits.event_bytes_max:
-            return Built(batches, events[begin], batch.size())
+        if count == 1 and (reason := limits.refusal(batch)) is not None:
+            return Built(batches, events[begin], reason)
         batches.append(batch)
         begin += count
         count_max = len(events)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
 
 from oplogbridge.errors import Misconfigured
 from oplogbridge.values import OFFSET_MAX
@@ -86,18 +86,22 @@ def _unreadable(topic: str, why: str) -> Misconfigured:
     )
 
 
-async def read(cluster: Cluster, partition: TopicPartition, owner: bytes) -> Checkpoint | None:
-    """The last committed checkpoint; None when there is none, or it was erased on purpose (a null value).
+async def read(
+    cluster: Cluster, partition: TopicPartition, owner: bytes, *, committed: bool = True
+) -> Checkpoint | None:
+    """The last checkpoint; None when there is none, or it was erased on purpose (a null value).
+
+    With `committed=False`, whatever became of its transaction: only for what the last transaction may have touched.
 
     Reads backwards, in growing steps: a busy pipeline writes tens of thousands of records between two compactions, and
     a predecessor that kept failing leaves long stretches of aborted ones.
     """
     begin = (await cluster.begins([partition]))[partition]
-    end = (await cluster.ends([partition], committed=True))[partition]
+    end = (await cluster.ends([partition], committed=committed))[partition]
     tail = _TAIL_OFFSETS
     while True:
         start = max(begin, end - tail)
-        last = await _last_record(cluster, partition, start, end)
+        last = await _last_record(cluster, partition, start, end, committed)
         if last is not None:
             break
         if start == begin:
@@ -108,14 +112,15 @@ async def read(cluster: Cluster, partition: TopicPartition, owner: bytes) -> Che
     return None if last.value is None else decode(last.value, partition.topic)
 
 
-async def _last_record(cluster: Cluster, partition: TopicPartition, start: int, end: int) -> Any:
-    """The last committed record of [start, end)."""
+async def _last_record(cluster: Cluster, partition: TopicPartition, start: int, end: int, committed: bool) -> Any:
+    """The last record of [start, end), of those that are committed or of all."""
+    isolation = READ_COMMITTED if committed else READ_UNCOMMITTED
     last = None
     offset = start
     while offset < end:
-        fetched = await cluster.fetch(partition, offset, committed=True)
+        fetched = await cluster.fetch(partition, offset, committed=committed)
         records = PartitionRecords(  # type: ignore[no-untyped-call]  # aiokafka has no types there
-            partition, fetched.batches, fetched.aborted, offset, None, None, True, READ_COMMITTED
+            partition, fetched.batches, fetched.aborted, offset, None, None, True, isolation
         )
         for record in records:
             last = record

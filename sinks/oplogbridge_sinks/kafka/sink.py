@@ -8,13 +8,12 @@ doubt the producer is thrown away: the next opening finds out what became of the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
 
 from aiokafka import TopicPartition
-from aiokafka import errors as kafka
 
 from oplogbridge.errors import Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import SinkContext, SinkTraits
@@ -29,7 +28,7 @@ from oplogbridge_sinks.kafka.orphans import end_orphans
 from oplogbridge_sinks.kafka.producer import Producer
 from oplogbridge_sinks.kafka.routes import Routes
 from oplogbridge_sinks.kafka.settings import KafkaSettings
-from oplogbridge_sinks.kafka.topics import Topics, as_written, changes, destination_of, topic_template
+from oplogbridge_sinks.kafka.topics import TOO_LARGE, Topics, as_written, changes, destination_of, topic_template
 
 TRAITS = SinkTraits(
     guarantee="exactly_once", holds_position=True, goes_back=True, events_max=10_000, bytes_max=64 << 20
@@ -37,7 +36,6 @@ TRAITS = SinkTraits(
 
 _SEQUENCE_NUMBER_MAX = 2**31 - 1  # per partition and producer; aiokafka goes on with negative ones
 _CHECKPOINT_COMPRESS_BYTES_MIN = 1024  # it grows with the number of topics
-_TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 
 
 class KafkaSink:
@@ -106,13 +104,16 @@ class KafkaSink:
         return Producer(connection, self._ctx.owner, self._settings.timeout, self._settings.transaction_timeout)
 
     async def _end_orphans(self, producer: Producer, cluster: Cluster) -> None:
-        try:
-            known = await checkpoints.read(cluster, self._checkpoint, self._key)
-        except Misconfigured:
-            known = None  # said again, if it is still so, when the checkpoint is read for good
-        names = {*(known.topics if known is not None else ()), *self._constant_topic()}
+        offset, names = 0, set(self._constant_topic())
+        # Also the last record that nobody may read yet: only an orphan's own names the topics that it was first to
+        # write to. Its checkpoint ended, its records in such a topic left open, these were lost at the next abort.
+        for committed in (False, True):
+            with contextlib.suppress(Misconfigured):  # said again, if still so, when the checkpoint is read for good
+                found = await checkpoints.read(cluster, self._checkpoint, self._key, committed=committed)
+                if found is not None:
+                    offset = found.offset if committed else 0
+                    names.update(found.topics)
         targets = [partition for topic in (await cluster.topics(names)).values() for partition in topic.partitions]
-        offset = known.offset if known is not None else 0
         await end_orphans(producer, cluster, self._checkpoint, targets, offset, self._settings.timeout)
 
     async def _check_topics(self, cluster: Cluster, written: Mapping[str, WrittenTopic]) -> None:
@@ -158,6 +159,7 @@ class KafkaSink:
             before = batch.before(next(index for index, event in enumerate(batch.events) if event is refused))
             if before is None:
                 await producer.abort_empty()
+                self._ends.marked()
             else:
                 routed = self._routes.by_topic(before.events)
                 by_partition = self._routes.by_partition(routed.events, self._written)
@@ -189,10 +191,7 @@ class KafkaSink:
                 batches[partition] = built.batches
             elif refused is None or built.refused.sequence < refused.sequence:
                 refused = built.refused
-                reason = (
-                    f"its record takes {built.refused_bytes} bytes and topic {partition.topic} takes"
-                    f" {limits.event_bytes_max}: see max.message.bytes"
-                )
+                reason = f"its record {built.reason}: see max.message.bytes of topic {partition.topic}"
         return batches, refused, reason
 
     async def _commit(
@@ -211,26 +210,12 @@ class KafkaSink:
                     sent.append(Sent(partition, parts[turn], await producer.send(parts[turn], partition)))
         try:
             await producer.delivered([part.future for part in sent])
-        except _TOO_LARGE as error:
-            raise self._learn_refusal(sent) from error
+        except TOO_LARGE as error:
+            raise self._topics.learn_refusal(sent) from error
         self._ends.advance(sent)
         await producer.commit()
         self._position = _position_of(checkpoint)
         return self._position
-
-    def _learn_refusal(self, sent: list[Sent]) -> Unavailable:
-        """A limit that we may not read, or that recompression by the broker moves: next time we keep it ourselves."""
-        for partition, batch, future in sent:
-            if future.done() and not future.cancelled() and isinstance(future.exception(), _TOO_LARGE):
-                if partition == self._checkpoint:
-                    raise Misconfigured(
-                        f"kafka: the checkpoint of {len(self._written)} topics is too large for"
-                        f" {partition.topic}: raise its max.message.bytes"
-                    )
-                self._topics.limits[partition.topic].learn_refusal(batch)
-        return Unavailable(
-            "kafka: a batch was larger than its topic takes: smaller ones from now on", retry_after_seconds=0
-        )
 
     async def move(self, offset: int) -> Position | None:
         producer, cluster = self._opened()
@@ -271,27 +256,26 @@ class KafkaSink:
             return None if found is None else _position_of(found)
 
     async def close(self) -> None:
-        producer, self._producer = self._producer, None
+        doubtful, self._doubtful = self._doubtful, True  # cancelled in here, the next `close` goes on with it
+        if self._producer is not None:
+            await (self._producer.discard() if doubtful else self._producer.stop())
+        self._producer, self._doubtful = None, False
         self._forget()
-        doubtful, self._doubtful = self._doubtful, False
-        if producer is not None:
-            await (producer.discard() if doubtful else producer.stop())
 
     def _opened(self) -> tuple[Producer, Cluster]:
         if self._producer is None or self._cluster is None:
             raise Unavailable("kafka: the sink is closed, or was closed after a doubt: open it again")
         return self._producer, self._cluster
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _attempt(self, doing: str) -> AsyncIterator[None]:
         """A deadline and one translation around everything that talks to brokers; afterwards, no doubtful producer."""
         try:
             async with asyncio.timeout(self._settings.timeout):
                 yield
         except Exception as error:
-            producer, self._producer = self._producer, None
-            if producer is not None:
-                await producer.discard()
+            self._doubtful = True
+            await self.close()
             translated = translate(error, doing, self._settings.timeout)
             if translated is error:
                 raise

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
-from oplogbridge.errors import Misconfigured
+from aiokafka import errors as kafka
+
+from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.sink import SinkContext
 from oplogbridge.templates import Template
 from oplogbridge_sinks.kafka.batches import BATCH_BYTES_MAX, TopicLimits
 from oplogbridge_sinks.kafka.checkpoint import WrittenTopic
 from oplogbridge_sinks.kafka.cluster import Cluster, Topic
+from oplogbridge_sinks.kafka.ends import Sent
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 
 _UNSAFE_IN_VALUE = re.compile(r"[^A-Za-z0-9-]")
@@ -22,6 +26,12 @@ _CHECKPOINT_CONFIGS = {"cleanup.policy": "compact", "segment.bytes": str(16 << 2
 # How often a missing topic is looked for again: a broker that has just started answers before it knows them all.
 _LOOKS_MAX = 5
 _LOOK_SECONDS = 0.1
+TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
+# What is known by (servers, topic, compression), over all openings. A pipeline builds a new sink for each, and one that
+# forgot what a refusal had taught sent the same batch for ever (a topic with `compression.type=uncompressed`).
+_learned: dict[tuple[str, str, str], TopicLimits] = {}
+_LEARNED_MAX = 4096
+_LEARNED_SECONDS_MAX = 600.0  # after a refusal; then the next opening tries again: somebody may have raised the limit
 
 
 def _hex(match: re.Match[str]) -> str:
@@ -75,7 +85,7 @@ class Topics:
         self._settings = settings
         self._ctx = ctx
         self.checkpoint = checkpoint_name(ctx)
-        self.limits: dict[str, TopicLimits] = {}  # kept over reopening: what a refusal taught is not learned twice
+        self.limits: dict[str, TopicLimits] = {}
 
     async def found(self, cluster: Cluster, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that exist, after looking more than once for the others."""
@@ -131,11 +141,28 @@ class Topics:
         return topics
 
     def _learn_limit(self, name: str, bytes_max: int | None) -> None:
-        known = self.limits.get(name)
-        if known is None or (bytes_max is not None and known.configured_bytes_max != bytes_max):
-            limits = TopicLimits(bytes_max or BATCH_BYTES_MAX)
-            limits.event_bytes_max = limits.configured_bytes_max = bytes_max
-            self.limits[name] = limits
+        key = (self._settings.bootstrap_servers, name, self._settings.compression)
+        limits, now_seconds = _learned.pop(key, None), time.monotonic()
+        changed = limits is not None and bytes_max is not None and limits.event_bytes_max != bytes_max
+        if limits is None or changed or limits.refused_at_seconds < now_seconds - _LEARNED_SECONDS_MAX:
+            limits = TopicLimits(bytes_max or BATCH_BYTES_MAX, bytes_max, refused_at_seconds=now_seconds)
+        while len(_learned) >= _LEARNED_MAX:
+            del _learned[next(iter(_learned))]  # the one that was longest not asked for
+        _learned[key] = self.limits[name] = limits
+
+    def learn_refusal(self, sent: Sequence[Sent]) -> BridgeError:
+        """A limit that we may not read, or that recompression by the broker moves: next time we keep it ourselves."""
+        for partition, batch, future in sent:
+            if future.done() and not future.cancelled() and isinstance(future.exception(), TOO_LARGE):
+                if partition.topic == self.checkpoint:
+                    return Misconfigured(
+                        "kafka: the checkpoint names more topics than one record can:"
+                        f" raise max.message.bytes of {self.checkpoint}"
+                    )
+                self.limits[partition.topic].learn_refusal(batch, time.monotonic())
+        return Unavailable(
+            "kafka: a batch was larger than its topic takes: smaller ones from now on", retry_after_seconds=0
+        )
 
     async def _make(self, cluster: Cluster, name: str, partitions: int, configs: dict[str, str]) -> Topic:
         factor = self._settings.replication_factor or _BROKER_DEFAULT
