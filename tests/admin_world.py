@@ -39,7 +39,7 @@ class Admin:
             source_id=world.source_id,
             poll_interval_seconds=1.0,
             settle_seconds=0.0,
-            make_client=self.inside._client,
+            make_client=lambda _check: self.inside._client(),
             pipelines=[self.inside._spec(choice) for choice in world.pipelines],
         )
         self.bridge = Bridge(

@@ -18,7 +18,18 @@ BRIDGE, SINKS = ROOT / "bridge" / "oplogbridge", ROOT / "sinks" / "oplogbridge_s
 WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durations"}
 CONTRACTS = WORDS | {"sink", "state"}
 READING = WORDS | {"lease", "state", "status"}
-DELIVERING = CONTRACTS | {"choice", "codec", "dead_letters", "handoff", "lease", "offsets", "source", "status"}
+DELIVERING = CONTRACTS | {
+    "choice",
+    "closing",
+    "codec",
+    "dead_letters",
+    "handoff",
+    "lease",
+    "offsets",
+    "source",
+    "spec",
+    "status",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -31,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "source": READING,
     "handoff": WORDS | {"codec", "sink"},
     "dead_letters": WORDS | {"codec", "lease", "sink"},
-    "offsets": CONTRACTS | {"choice", "lease"},
+    "closing": set(),
+    "spec": CONTRACTS | {"codec", "source"},
+    "offsets": CONTRACTS | {"choice", "lease", "spec"},
     "pipeline": DELIVERING,
     "supervisor": DELIVERING | {"pipeline"},
     "plugins": WORDS | {"sink"},

@@ -186,7 +186,7 @@ class Instance:
                 source_id=world.source_id,
                 poll_interval_seconds=world.poll_interval_seconds,
                 settle_seconds=world.settle_seconds,
-                make_client=self._client,
+                make_client=lambda _check: self._client(),
                 pipelines=[self._spec(choice) for choice in world.pipelines],
             ),
             store=self.store,

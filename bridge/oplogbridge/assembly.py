@@ -40,7 +40,7 @@ def source_of(
 ) -> SourceSpec:
     keep_raw = any(pipeline.format == "raw" for pipeline in pipelines.values())
 
-    def make_client() -> OplogClient:
+    def make_client(check: Callable[[], None]) -> OplogClient:
         return OplogClient(
             name=name,
             url=source.url,
@@ -49,6 +49,7 @@ def source_of(
             page_limit=source.page_limit,
             page_bytes_max=source.page_bytes_max,
             request_timeout_seconds=source.request_timeout,
+            check=check,
         )
 
     return SourceSpec(

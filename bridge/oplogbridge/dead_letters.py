@@ -43,10 +43,18 @@ class DeadLetters:
 
         The letters' own position decides: a crash between this and the pipeline's save does not double a letter,
         unless their destination holds no position.
+
+        Raises:
+            Misconfigured: The letters stand beyond this one and cannot go back.
         """
         sink = self._sink or await self._open(sequence)
-        if self._position is not None and self._position.offset > sequence:
+        if self._position is not None and self._position.offset == sequence + 1:
             return False
+        if self._position is not None and self._position.offset > sequence:
+            # Nothing proves that this one is among them: a destination that went back may refuse what it took before.
+            # A repeated letter beats a lost one.
+            self._lease.check()
+            self._position = await sink.move(sequence)
         letter = dead_letter_event(
             source=self._source, pipeline=self._pipeline, sequence=sequence, key=key, rejected=rejected, reason=reason
         )
@@ -69,6 +77,7 @@ class DeadLetters:
 
     async def _open(self, sequence: int) -> Sink:
         self._sink = sink = self._make_sink()
+        self._lease.check()
         position = await sink.open()
         if position is None:
             if self._holds_position:

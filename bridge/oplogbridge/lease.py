@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from oplogbridge.clock import Clock
@@ -46,9 +47,15 @@ class Lease:
             self.check()
             sent_at = self.clock.monotonic()
             try:
-                await store.renew(self.source, self.token, self.ttl_seconds)
+                async with asyncio.timeout(self.valid_until - sent_at):  # the store's own deadline may be longer
+                    await store.renew(self.source, self.token, self.ttl_seconds)
             except (Unavailable, Misconfigured):  # a rotated password heals, or the lease runs out
                 await self.clock.sleep(RENEW_RETRY_SECONDS)
+            except TimeoutError:
+                continue
+            except Fenced:
+                self.valid_until = float("-inf")  # whoever checks next learns it, not only this task
+                raise
             else:
                 self.valid_until = sent_at + self.ttl_seconds
                 return

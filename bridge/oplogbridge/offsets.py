@@ -27,13 +27,14 @@ async def move_offset(
         raise Misconfigured(f"{offset} is no offset: it lies between 0 and 2^63")
     sink = spec.make_sink()
     try:
+        lease.check()
         position = await _opened(sink)
         before = await store.load(spec.source, lease.token, spec.name)
+        await _move_dead_letters_back(spec, offset=offset, lease=lease)  # first: if they cannot, nothing has moved
         if spec.traits.holds_position:
             lease.check()
             position = await sink.move(offset)
         now = Stored(offset, mark_of(position), spec.source_id, sink.destination)
-        await _move_dead_letters_back(spec, offset=offset, lease=lease)
         await store.save(spec.source, lease.token, spec.name, now, replacing=before)
         return before, now
     finally:
@@ -47,6 +48,7 @@ async def _move_dead_letters_back(spec: PipelineSpec, *, offset: int, lease: Lea
         return
     letters = spec.make_dead_letters()
     try:
+        lease.check()
         position = await letters.open()
         if position is not None and position.offset > offset:
             lease.check()

@@ -72,6 +72,7 @@ class Pipeline:
         self._opened = asyncio.Lock()  # one opening at a time: ours, or an operator's `move`
         self._moved = asyncio.Event()
         self._last_trouble: PipelineState = "waiting"
+        self._progress_offset: int | None = None
         self._writing = False
         self._stopping = False
 
@@ -166,6 +167,7 @@ class Pipeline:
 
     async def _open(self, sink: Sink) -> int:
         """Fence, then position, then stored offset; choose; save the choice before the first poll."""
+        self._lease.check()  # opening fences: a lost lease must not take the destination from its new owner
         position = await sink.open()
         stored = await self._store.load(self._spec.source, self._lease.token, self._spec.name)
         # A store that lost its data while our token still holds must not make us resolve `latest` again.
@@ -327,6 +329,9 @@ class Pipeline:
         status.caught_up = part.caught_up
         status.entries_waiting = handoff.entries_waiting
         status.entries_filtered += part.entries - len(part.events)
+        if status.offset == self._progress_offset and not part.caught_up:
+            return  # an answer that moves nothing, such as a stale one from a proxy, is no progress
+        self._progress_offset = status.offset
         if status.error is not None:
             status.error, status.retry_at = None, None
             self._log.info("pipeline delivers again", offset=status.offset)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
@@ -17,16 +16,12 @@ from oplogbridge.clock import Clock
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.pipeline import Pipeline
-from oplogbridge.source.reader import Client, Reader
+from oplogbridge.source.reader import ClosableClient, Reader
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import Holder, StateStore, Stored
-from oplogbridge.status import PipelineStatus, SourceStatus
+from oplogbridge.status import PipelineState, PipelineStatus, SourceStatus
 
 _log = structlog.get_logger()
-
-
-class ClosableClient(Client, Protocol):
-    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class SourceSpec:
     source_id: str
     poll_interval_seconds: float
     settle_seconds: float
-    make_client: Callable[[], ClosableClient]
+    make_client: Callable[[Callable[[], None]], ClosableClient]  # of the check before each request
     pipelines: Sequence[PipelineSpec]
 
 
@@ -94,13 +89,26 @@ class SourceRunner:
             except Fenced as error:
                 if self._clock.monotonic() - held_at > self._fenced_backoff.max_seconds:
                     self._fenced_backoff.reset()
-                wait_seconds = self._fenced_backoff.next_seconds()
-                _log.warning("lease given up", source=self._spec.name, reason=str(error), retry_in_seconds=wait_seconds)
+                wait_seconds = self._given_up("waiting", str(error))
+            except Exception as error:
+                # A defect of ours stops this source and not its neighbours; the traceback goes to the log.
+                _log.exception("unexpected error", source=self._spec.name)
+                wait_seconds = self._given_up("stopped", f"unexpected {type(error).__name__}: please report it")
+                if self._until_caught_up:
+                    return
             finally:
                 self.lease = self.reader = None
                 self._status.lease_held = False
                 await self._release(lease)
             await self._wait(wait_seconds)
+
+    def _given_up(self, state: PipelineState, reason: str) -> float:
+        """Say so, for every pipeline. How long to stay away from the lease."""
+        wait_seconds = self._fenced_backoff.next_seconds()
+        for status in self._pipeline_status.values():
+            status.state, status.error, status.caught_up = state, reason, False
+        _log.warning("lease given up", source=self._spec.name, reason=reason, retry_in_seconds=wait_seconds)
+        return wait_seconds
 
     def stop(self) -> None:
         """Drain: writes in flight are finished and saved, then the lease is released."""
@@ -146,7 +154,7 @@ class SourceRunner:
 
     async def _hold(self, lease: Lease) -> None:
         """Run everything that belongs to the source until it is done, stopped, or the lease is lost (raises Fenced)."""
-        spec, client = self._spec, self._spec.make_client()
+        spec, client = self._spec, self._spec.make_client(lease.check)
         reader = Reader(
             client,
             poll_interval_seconds=spec.poll_interval_seconds,

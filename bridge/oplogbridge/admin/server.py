@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import ipaddress
+import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
+from typing import TypeVar
 
 import orjson
 import structlog
@@ -15,16 +19,19 @@ from oplogbridge.admin.views import html_page, page_view, status_view
 from oplogbridge.bridge import Bridge
 from oplogbridge.clock import Clock
 from oplogbridge.config.starts import parse_start
-from oplogbridge.errors import BridgeError, Misconfigured
+from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.metrics import Metrics
 from oplogbridge.source.reader import Reader
 from oplogbridge.source.start import resolve
 from oplogbridge.values import OFFSET_MAX
 
 BODY_BYTES_MAX = 64 * 1024
+ASK_SECONDS_MAX = 60.0  # a page can take some turns and back-offs
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # probes and scrapers carry no token
 
 _log = structlog.get_logger()
+
+T = TypeVar("T")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -70,6 +77,8 @@ class AdminServer:
                 "set another `admin.listen`, or --admin HOST:PORT, or --admin off"
             ) from error
         host, port = self._runner.addresses[0][:2]
+        if ipaddress.ip_address(host).is_unspecified:
+            host = socket.gethostname()  # what goes into the lease is where others ask, not where we listen
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _log.info("admin server listens", url=url)
         return url
@@ -129,11 +138,11 @@ class AdminServer:
         """`?tail=1` or `?offset=N`: a page within the holder's pace, for `oplog-bridge tail`."""
         reader = self._reader(request)
         if "tail" in request.query:
-            return _json(page_view(await reader.tail()))
+            return _json(page_view(await _within(reader, reader.tail())))
         offset = _offset_of(request.query.get("offset"))
         if offset is None:
             return _json({"error": "offset: a whole number from 0 to 2^63"}, status=400)
-        return _json(page_view(await reader.page(offset)))
+        return _json(page_view(await _within(reader, reader.page(offset))))
 
     async def _source_start(self, request: web.Request) -> web.Response:
         """`?at=latest`, or a time: the offset that it means now, for `oplog-bridge offsets reset`."""
@@ -141,7 +150,8 @@ class AdminServer:
             start = parse_start(request.query.get("at", ""))
         except ValueError as error:
             return _json({"error": f"at: {error}"}, status=400)
-        return _json({"offset": str(await resolve(start, self._reader(request)))})
+        reader = self._reader(request)
+        return _json({"offset": str(await _within(reader, resolve(start, reader)))})
 
     def _reader(self, request: web.Request) -> Reader:
         runner = self._bridge.runners.get(request.match_info["source"])
@@ -161,6 +171,15 @@ class AdminServer:
             return _json({"error": 'the body is {"offset": "N"} with 0 <= N <= 2^63'}, status=400)
         before, now = await self._bridge.set_offset(name, offset)
         return _json({"before": None if before is None else str(before), "now": str(now)})
+
+
+async def _within(reader: Reader, asked: Awaitable[T]) -> T:
+    """Whoever asked has gone by then: what nobody waits for must not take turns from the pipelines."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS_MAX):
+            return await asked
+    except TimeoutError as error:
+        raise Unavailable(reader.error or "the source did not answer in time: try again") from error
 
 
 def _json(value: object, *, status: int = 200) -> web.Response:

@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
@@ -19,6 +19,7 @@ from oplogbridge.admin.views import page_view
 from oplogbridge.assembly import pipeline_of, source_of, store_of
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import Settings, start_text
+from oplogbridge.config.listen import is_loopback
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.source.holding import Held, held_source
@@ -27,7 +28,7 @@ from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import Holder, StateStore
 from oplogbridge.values import OFFSET_EARLIEST
 
-ASK_SECONDS_MAX = 60.0  # a page can take the holder some turns and back-offs
+ASK_SECONDS_MAX = 70.0  # longer than the holder's own limit, so that its reason arrives
 
 
 class SourceAccess:
@@ -83,6 +84,11 @@ class SourceAccess:
             raise Misconfigured(
                 f"source {self._source} is held by {who}, whose admin server is off: stop it, or switch `admin` on"
             )
+        if self.holder.host != socket.gethostname() and is_loopback(urlsplit(self.holder.admin_url).hostname or ""):
+            raise Misconfigured(
+                f"source {self._source} is held by {self.holder.instance} on {self.holder.host}, whose admin server "
+                "listens on loopback only: run this command there, or set `admin.listen` and `admin.token`"
+            )
         token = self._settings.admin.token
         headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
         try:
@@ -107,24 +113,20 @@ async def reach_source(settings: Settings, source: str) -> AsyncIterator[SourceA
     clock = SystemClock()
     async with opened_store(settings) as store:
         spec = source_of(settings, source, settings.sources[source], {})
-        client = spec.make_client()
         host, pid = socket.gethostname(), os.getpid()
         holder = Holder(f"{host}-{pid}-{secrets.token_hex(3)}", host, pid, admin_url=None)
-        try:
-            async with held_source(
-                name=source,
-                client=client,
-                poll_interval_seconds=spec.poll_interval_seconds,
-                store=store,
-                holder=holder,
-                lease_ttl_seconds=settings.lease_ttl,
-                clock=clock,
-                jitter=random.random,
-            ) as held:
-                other = None if held is not None else await store.holder(source)
-                yield SourceAccess(settings, source, store, held, other)
-        finally:
-            await client.close()
+        async with held_source(
+            name=source,
+            make_client=spec.make_client,
+            poll_interval_seconds=spec.poll_interval_seconds,
+            store=store,
+            holder=holder,
+            lease_ttl_seconds=settings.lease_ttl,
+            clock=clock,
+            jitter=random.random,
+        ) as held:
+            other = None if held is not None else await store.holder(source)
+            yield SourceAccess(settings, source, store, held, other)
 
 
 @contextlib.asynccontextmanager

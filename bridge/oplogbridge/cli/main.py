@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 
@@ -15,6 +16,7 @@ from oplogbridge.errors import BridgeError, ConfigError
 EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
 EXIT_STOPPED = 3
+EXIT_SIGNALLED = 130
 
 
 def main() -> None:
@@ -22,7 +24,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
-        _fail("interrupted", 130)
+        _fail("interrupted", EXIT_SIGNALLED)
     except typer.TyperException as error:
         said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
         _fail(f"{said}: see --help", EXIT_CONFIGURATION)
@@ -30,6 +32,8 @@ def main() -> None:
         _fail(str(error), EXIT_CONFIGURATION)
     except BridgeError as error:
         _fail(str(error), EXIT_STOPPED)
+    except asyncio.CancelledError:
+        _fail("ended before the write in flight was finished; it is read again at the next start", EXIT_SIGNALLED)
     except BrokenPipeError:
         # Whoever read our output has left. What is still buffered must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

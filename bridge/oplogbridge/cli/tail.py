@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import orjson
@@ -11,8 +10,11 @@ import typer
 from oplogbridge.cli.app import ConfigFiles, Json, app, run_async
 from oplogbridge.cli.holder import reach_source
 from oplogbridge.cli.run import load_settings
+from oplogbridge.clock import SystemClock
 from oplogbridge.config import Settings
 from oplogbridge.errors import ConfigError
+
+HOLD_SECONDS_MAX = 30.0
 
 
 @app.command()
@@ -31,16 +33,23 @@ def tail(
 
 
 async def _tail(settings: Settings, source: str, entries_max: int, follow: bool, json: bool) -> None:
-    async with reach_source(settings, source) as access:
-        page = await access.tail()
-        newest = page["entries"][-entries_max:] if entries_max else []
-        _show(newest, json)
-        while follow:
-            page = await access.page(int(page["next_offset"]))
-            _show(page["entries"], json)
-            if not page["entries"]:
-                # Our own reader keeps the pace; a holder's answers are its cache's or its polls', at its pace too.
-                await asyncio.sleep(0)
+    clock = SystemClock()
+    offset: int | None = None
+    while True:
+        until = clock.monotonic() + HOLD_SECONDS_MAX
+        async with reach_source(settings, source) as access:
+            if offset is None:
+                page = await access.tail()
+                _show(page["entries"][-entries_max:] if entries_max else [], json)
+                offset = int(page["next_offset"])
+            while follow and (access.lease is None or clock.monotonic() < until):
+                page = await access.page(offset)  # at the reader's pace, ours or the holder's
+                _show(page["entries"], json)
+                offset = int(page["next_offset"])
+        if not follow:
+            return
+        # We held the source ourselves: a bridge that waits for it must not wait for a terminal that somebody forgot.
+        await clock.sleep(settings.lease_ttl)
 
 
 def _show(entries: list[dict[str, Any]], json: bool) -> None:

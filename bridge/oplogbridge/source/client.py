@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -77,7 +78,9 @@ class OplogClient:
         page_limit: int,
         page_bytes_max: int,
         request_timeout_seconds: float,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        """`check` is asked once more between connecting and sending, since connecting can take as long as a lease."""
         self._name = name
         self._url = f"{url.rstrip('/')}/oplog.json"
         self._headers = {"Accept": "application/json"}
@@ -88,6 +91,7 @@ class OplogClient:
         self._page_limit = page_limit
         self._page_bytes_max = page_bytes_max
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_seconds)
+        self._check = check
         self._limit = page_limit  # halved when a page is too large, down to 1
         self._limit_max = page_limit
         self._session: aiohttp.ClientSession | None = None
@@ -146,8 +150,11 @@ class OplogClient:
             return b"".join(pieces)
 
     def _open(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(self._on_connected)
         session = aiohttp.ClientSession(
             timeout=self._timeout,
+            trace_configs=[trace],
             connector=aiohttp.TCPConnector(limit=1),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -155,6 +162,9 @@ class OplogClient:
         session._retry_connection = False  # there is no public switch; a test sees one request per poll
         self._session = session
         return session
+
+    async def _on_connected(self, *_: object) -> None:
+        self._check()
 
     def _halved(self, error: LimitTooLarge) -> Unavailable | Misconfigured:
         if self._limit == 1:

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from oplogbridge.clock import Clock
+from oplogbridge.errors import BridgeError
 from oplogbridge.lease import Lease
-from oplogbridge.source.reader import Client, Reader
+from oplogbridge.source.reader import ClosableClient, Reader
 from oplogbridge.state import Holder, StateStore
 from oplogbridge.status import SourceStatus
 
@@ -24,7 +25,7 @@ class Held:
 async def held_source(
     *,
     name: str,
-    client: Client,
+    make_client: Callable[[Callable[[], None]], ClosableClient],
     poll_interval_seconds: float,
     store: StateStore,
     holder: Holder,
@@ -39,6 +40,7 @@ async def held_source(
         yield None
         return
     lease = Lease(name, token, lease_ttl_seconds, clock, sent_at + lease_ttl_seconds)
+    client = make_client(lease.check)
     reader = Reader(
         client,
         poll_interval_seconds=poll_interval_seconds,
@@ -54,4 +56,6 @@ async def held_source(
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        await store.release(name, token)
+        await client.close()
+        with contextlib.suppress(BridgeError):  # it expires by itself; what was done meanwhile is done
+            await store.release(name, token)

@@ -33,6 +33,10 @@ class Client(Protocol):
     async def poll_tail(self) -> Page: ...
 
 
+class ClosableClient(Client, Protocol):
+    async def close(self) -> None: ...
+
+
 class Reader:
     """Answers `page(offset)` from one source, one poll at a time, never two within `poll_interval_seconds`.
 

@@ -52,7 +52,8 @@ class Stored(msgspec.Struct, frozen=True):
             return cls(int(kept.offset), mark, kept.source, kept.destination)
         except (msgspec.MsgspecError, ValueError) as error:
             raise Misconfigured(
-                f"the state store holds an offset that cannot be read ({error}): set it with `oplog-bridge offsets set`"
+                f"the state store holds an offset that cannot be read ({error}): restore it, or delete it there and "
+                "decide with `oplog-bridge offsets set`"
             ) from error
 
 
