@@ -234,7 +234,7 @@ async def offsets_set(world: SinkWorld, gate: Gate, offset: int) -> None:
     await store.open()
     async with held_source(
         name=SOURCE,
-        client=command._client(),
+        make_client=lambda _check: command._client(),
         poll_interval_seconds=world.poll_interval_seconds,
         store=store,
         holder=Holder("offsets set", "here", 1, None),
