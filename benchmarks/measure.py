@@ -20,7 +20,7 @@ from child import Child, Failed, Meter
 from destinations import Destination
 
 SAMPLE_SECONDS = 0.02
-RUN_WITHIN_SECONDS = 300.0
+RUN_WITHIN_SECONDS = 180.0  # five million entries take a minute
 QUIET_SECONDS = 0.5  # how long nothing more may have come before a run counts as over
 
 
