@@ -24,11 +24,36 @@ from oplogbridge.values import Batch, Position
 
 DEADLINE_SECONDS = 30.0  # a reader that takes nothing for so long is treated as gone
 POLL_SECONDS = 0.2  # how often a thread that waits for the reader looks whether it is still wanted
+_OUTPUTS_MAX = 16  # remembered; a process has one, tests have many
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 class StdoutSettings(BaseModel, frozen=True, extra="forbid"):
     pass
+
+
+class _Output:
+    """What one file, pipe or terminal is owed, whoever writes to it: every pipeline, and each opening's new sink."""
+
+    def __init__(self) -> None:
+        self.printing = threading.Lock()  # a predecessor's thread may still be leaving
+        self.rest = b""  # of a line that was cut off, to be completed first, or the next would be glued to it
+
+
+_outputs: dict[tuple[int, int], _Output] = {}
+_remembering = threading.Lock()
+
+
+def _output_behind(file: int) -> _Output:
+    """By what the descriptor stands for, not by its number, which is another pipe's as soon as it was closed."""
+    status = os.fstat(file)
+    key = status.st_dev, status.st_ino
+    with _remembering:
+        output = _outputs.pop(key, None) or _Output()
+        while len(_outputs) >= _OUTPUTS_MAX:
+            del _outputs[next(iter(_outputs))]  # the one that was longest not written to
+        _outputs[key] = output
+    return output
 
 
 class StdoutSink:
@@ -43,8 +68,6 @@ class StdoutSink:
         self._stream = stream
         self._worker: ThreadPoolExecutor | None = None
         self._leaving = threading.Event()
-        self._printing = threading.Lock()  # a predecessor's thread may still be leaving
-        self._rest = b""  # of a line that was cut off, to be completed first, or the next would be glued to it
 
     @property
     def destination(self) -> str:
@@ -99,9 +122,10 @@ class StdoutSink:
         # Not through the stream: one that is stuck in a full pipe could not be left, and the process could not end.
         poll = select.poll()
         poll.register(file, select.POLLOUT)
-        with self._printing:
-            text = self._rest + lines
-            begun, written = bool(self._rest), 0
+        output = _output_behind(file)
+        with output.printing:
+            text = output.rest + lines
+            begun, written = bool(output.rest), 0
             try:
                 while written < len(text) and not leaving.is_set():
                     if poll.poll(POLL_SECONDS * 1000):
@@ -109,7 +133,7 @@ class StdoutSink:
                             written += os.write(file, text[written : written + select.PIPE_BUF])
             finally:
                 begun = text[written - 1 : written] != b"\n" if written else begun
-                self._rest = text[written : text.index(b"\n", written) + 1] if begun else b""
+                output.rest = text[written : text.index(b"\n", written) + 1] if begun else b""
 
 
 def _translate(error: Exception) -> BridgeError:

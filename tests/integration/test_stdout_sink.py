@@ -66,6 +66,7 @@ async def test_a_reader_that_is_stuck_does_not_keep_the_sink_and_finds_whole_lin
         write.cancel()
         await asyncio.wait([write])
         await sink.close()
+        sink = sink_on(stream)  # as a pipeline does for every opening
         await sink.open()
         rest = asyncio.create_task(asyncio.to_thread(reader.read))
         await sink.write(make_batch(FIRST + 1))
