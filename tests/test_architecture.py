@@ -18,18 +18,8 @@ BRIDGE, SINKS = ROOT / "bridge" / "oplogbridge", ROOT / "sinks" / "oplogbridge_s
 WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durations"}
 CONTRACTS = WORDS | {"sink", "state"}
 READING = WORDS | {"lease", "state", "status"}
-DELIVERING = CONTRACTS | {
-    "choice",
-    "closing",
-    "codec",
-    "dead_letters",
-    "handoff",
-    "lease",
-    "offsets",
-    "source",
-    "spec",
-    "status",
-}
+KEEPING = {"choice", "closing", "codec", "dead_letters", "handoff", "lease", "offsets"}
+DELIVERING = CONTRACTS | KEEPING | {"source", "spec", "status"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -44,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dead_letters": WORDS | {"codec", "lease", "sink"},
     "closing": set(),
     "spec": CONTRACTS | {"codec", "source"},
-    "offsets": CONTRACTS | {"choice", "lease", "spec"},
+    "offsets": CONTRACTS | {"choice", "dead_letters", "lease", "spec"},
     "pipeline": DELIVERING,
     "supervisor": DELIVERING | {"pipeline"},
     "plugins": WORDS | {"sink"},

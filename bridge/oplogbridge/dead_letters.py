@@ -42,19 +42,13 @@ class DeadLetters:
         """Return when the letter is durable; False when it was there already.
 
         The letters' own position decides: a crash between this and the pipeline's save does not double a letter,
-        unless their destination holds no position.
-
-        Raises:
-            Misconfigured: The letters stand beyond this one and cannot go back.
+        unless their destination holds no position. Whoever takes the offset back takes that position along
+        (`take_back`), so what lies below it was kept.
         """
         sink = self._sink or await self._open(sequence)
-        if self._position is not None and self._position.offset == sequence + 1:
-            return False
         if self._position is not None and self._position.offset > sequence:
-            # Nothing proves that this one is among them: a destination that went back may refuse what it took before.
-            # A repeated letter beats a lost one.
-            self._lease.check()
-            self._position = await sink.move(sequence)
+            _log.info("dead letter kept already", pipeline=self._pipeline, sequence=sequence, reason=reason)
+            return False
         letter = dead_letter_event(
             source=self._source, pipeline=self._pipeline, sequence=sequence, key=key, rejected=rejected, reason=reason
         )
@@ -90,3 +84,22 @@ class DeadLetters:
             )
         self._position = position
         return sink
+
+
+async def take_back(make_sink: Callable[[], Sink], *, offset: int, pipeline: str, lease: Lease) -> None:
+    """Let letters from `offset` on be written again, because the pipeline goes back there.
+
+    Otherwise an event that was delivered or passed by hand the first time, and is refused now, would count as kept.
+    Where the letters cannot go back this is said, and they count as kept.
+    """
+    letters = make_sink()
+    try:
+        lease.check()
+        position = await letters.open()
+        if position is not None and position.offset > offset:
+            lease.check()
+            await letters.move(offset)
+    except Misconfigured as error:
+        _log.warning("dead letters cannot be taken back", pipeline=pipeline, offset=offset, reason=str(error))
+    finally:
+        await letters.close()

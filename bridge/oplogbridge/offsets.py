@@ -4,6 +4,7 @@ running holder alike."""
 from __future__ import annotations
 
 from oplogbridge.choice import mark_of
+from oplogbridge.dead_letters import take_back
 from oplogbridge.errors import Misconfigured
 from oplogbridge.lease import Lease
 from oplogbridge.sink import Sink
@@ -30,7 +31,8 @@ async def move_offset(
         lease.check()
         position = await _opened(sink)
         before = await store.load(spec.source, lease.token, spec.name)
-        await _move_dead_letters_back(spec, offset=offset, lease=lease)  # first: if they cannot, nothing has moved
+        if spec.make_dead_letters is not None and spec.dead_letters_hold_position:
+            await take_back(spec.make_dead_letters, offset=offset, pipeline=spec.name, lease=lease)
         if spec.traits.holds_position:
             lease.check()
             position = await sink.move(offset)
@@ -39,22 +41,6 @@ async def move_offset(
         return before, now
     finally:
         await sink.close()
-
-
-async def _move_dead_letters_back(spec: PipelineSpec, *, offset: int, lease: Lease) -> None:
-    """What lies below the dead letters' own position counts as kept. Going back behind it must take it along, or an
-    event that somebody passed by hand, and that is refused again, would be in neither place."""
-    if spec.make_dead_letters is None or not spec.dead_letters_hold_position:
-        return
-    letters = spec.make_dead_letters()
-    try:
-        lease.check()
-        position = await letters.open()
-        if position is not None and position.offset > offset:
-            lease.check()
-            await letters.move(offset)
-    finally:
-        await letters.close()
 
 
 async def _opened(sink: Sink) -> Position | None:

@@ -17,7 +17,7 @@ from oplogbridge.backoff import Backoff
 from oplogbridge.choice import GoOn, ResolveStart, Stop, choose_offset, mark_of
 from oplogbridge.clock import Clock
 from oplogbridge.closing import to_the_end
-from oplogbridge.dead_letters import DeadLetters
+from oplogbridge.dead_letters import DeadLetters, take_back
 from oplogbridge.errors import Fenced, Misconfigured, Rejected, Unavailable
 from oplogbridge.handoff import Handoff, Part, parts_of
 from oplogbridge.lease import Lease
@@ -145,10 +145,12 @@ class Pipeline:
         Raises:
             Misconfigured: The pipeline is not stopped, or the destination cannot go there.
         """
-        if self._status.state != "stopped" or self._opened.locked():
+        if self._status.state != "stopped":
             raise Misconfigured(
                 f"pipeline {self.name} is {self._status.state}: stop the instance that runs it, then set the offset"
             )
+        if self._opened.locked():
+            raise Misconfigured(f"pipeline {self.name} is being closed or moved just now: try again")
         async with self._opened:
             moved = await move_offset(self._spec, offset=offset, store=self._store, lease=self._lease)
         self._saved = moved[1]
@@ -189,6 +191,7 @@ class Pipeline:
                 if warning is not None:
                     self._status.rewinds += 1
                     self._log.warning("destination went back", detail=warning)
+                    await self._take_letters_back(offset)  # before the save, which ends what we know of it
         if position is None and self._spec.traits.holds_position:
             self._lease.check()
             position = await sink.move(offset)  # into the sink first, so that a wiped store cannot resolve it again
@@ -291,6 +294,11 @@ class Pipeline:
         if await self._dead_letters.keep(sequence, key=key, rejected=rejected, reason=reason):
             self._status.dead_letters += 1
         await self._save(sequence + 1, sink)
+
+    async def _take_letters_back(self, offset: int) -> None:
+        make = self._spec.make_dead_letters
+        if make is not None and self._spec.dead_letters_hold_position:
+            await take_back(make, offset=offset, pipeline=self.name, lease=self._lease)
 
     async def _save(self, offset: int, sink: Sink) -> None:
         """Keep the offset beside the position that the sink has now. Nothing to do when that is kept already."""
