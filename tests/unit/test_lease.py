@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from oplogbridge.clock import Clock, SystemClock
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import RENEWALS_PER_TTL, Lease
 from oplogbridge.state import Holder
@@ -19,27 +20,30 @@ ME = Holder("me", "here", 1, None)
 class Renewals(MemoryStateStore):
     """Fails when told to, and takes its time to answer."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.sent_at: list[float] = []
         self.errors: list[Exception] = []
         self.answer_after = 0.0
+        self.hangs = False
         self._time = clock
 
     async def renew(self, source: str, token: str, ttl_seconds: float) -> None:
         self.sent_at.append(self._time.monotonic())
         if self.errors:
             raise self.errors.pop(0)
+        if self.hangs:
+            await asyncio.Event().wait()
         await super().renew(source, token, ttl_seconds)
         await self._time.sleep(self.answer_after)
 
 
-async def held(clock: ManualClock) -> tuple[Lease, Renewals]:
+async def held(clock: Clock, *, ttl_seconds: float = TTL) -> tuple[Lease, Renewals]:
     store = Renewals(clock)
     await store.open()
-    token = await store.acquire("shop", ME, TTL)
+    token = await store.acquire("shop", ME, ttl_seconds)
     assert token is not None
-    return Lease("shop", token, TTL, clock, clock.monotonic() + TTL), store
+    return Lease("shop", token, ttl_seconds, clock, clock.monotonic() + ttl_seconds), store
 
 
 async def test_the_epoch_is_read_from_the_token() -> None:
@@ -121,6 +125,34 @@ async def test_it_is_lost_at_once_when_the_store_says_so() -> None:
     await clock.run(TTL / RENEWALS_PER_TTL)
 
     assert isinstance(keeping.exception(), Fenced)
+
+
+async def test_whoever_checks_learns_at_once_what_the_renewal_was_told() -> None:
+    clock = ManualClock()
+    lease, store = await held(clock)
+    store.errors.append(Fenced("somebody else has it"))
+    keeping = asyncio.create_task(lease.keep(store))
+
+    await clock.run(TTL / RENEWALS_PER_TTL)
+
+    assert isinstance(keeping.exception(), Fenced)
+    with pytest.raises(Fenced):  # long before it runs out: the sink of the new owner must not be opened
+        lease.check()
+
+
+async def test_a_renewal_that_hangs_is_given_up_when_the_lease_runs_out() -> None:
+    clock = SystemClock()  # what bounds a call is real time
+    lease, store = await held(clock, ttl_seconds=0.2)
+    runs_out_at = lease.valid_until
+    store.hangs = True
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Fenced, match="ran out"):
+            await lease.keep(store)
+
+    assert clock.monotonic() >= runs_out_at
+    assert lease.valid_until == runs_out_at
+    assert len(store.sent_at) >= 1
 
 
 async def test_a_process_that_was_suspended_finds_it_lost_before_it_asks_anybody() -> None:
