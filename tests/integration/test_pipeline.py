@@ -6,11 +6,14 @@ import asyncio
 
 import pytest
 
-from oplogbridge.errors import Unavailable
+from oplogbridge.errors import Fenced, Unavailable
+from oplogbridge.lease import Lease
+from oplogbridge.offsets import move_offset
 from oplogbridge.source.start import Start
-from oplogbridge.state import Mark, Stored
+from oplogbridge.state import Holder, Mark, Stored
+from oplogbridge.state.memory import MemoryStateStore
 from oplogbridge.testing import MemorySettings
-from world import SOURCE_ID, PipelineChoice, World
+from world import SOURCE, SOURCE_ID, Instance, PipelineChoice, World
 
 
 async def test_every_entry_arrives_once_and_in_order() -> None:
@@ -193,3 +196,67 @@ async def test_what_a_destination_loses_in_the_moment_of_a_rejection_is_delivere
 
         assert world.sequences == [1, 2]
         assert world.letters().sequences == [3]
+
+
+async def test_a_lost_lease_does_not_take_the_destination_from_its_new_owner() -> None:
+    async with World() as world:
+        world.source.append(3)
+        one = world.start()
+        await world.until(lambda: len(world.sequences) == 3)
+        asleep = one.gate.hold("store.renew")  # it does not learn that its lease ran out
+        world.at().refuse(1, Unavailable("busy", retry_after_seconds=2 * world.lease_ttl_seconds))
+        world.source.append(1)
+        await world.until(lambda: one.pipeline().state == "retrying")
+        two = world.start()
+        await world.until(lambda: len(world.sequences) == 4)
+
+        await world.run(3 * world.lease_ttl_seconds)  # past the back-off of the first
+
+        assert asleep.is_reached
+        assert one.gate.calls.count("sink.open") == 1
+        assert one.source_status.lease_held is False
+        assert two.source_status.lease_held
+        assert (two.gate.calls.count("sink.open"), two.pipeline().retries) == (1, 0)
+
+
+async def test_a_lost_lease_does_not_take_the_dead_letters_from_their_new_owner() -> None:
+    async with World(PipelineChoice(letters=MemorySettings())) as world:
+        world.source.append(1)
+        world.source.put_malformed(2)
+        one = world.start()
+        saving = one.gate.hold("store.save", "after", skip=1)  # all before the letter is saved, and it falls asleep
+        one.gate.hold("store.renew")
+        await world.until(lambda: saving.is_reached)
+        world.start()
+        await world.until(lambda: world.letters().sequences == [2])
+        openings = world.letters().token
+
+        saving.release()
+        await world.run(1.0)
+
+        assert world.letters().token == openings
+        assert world.letters().sequences == [2]
+
+
+@pytest.mark.parametrize("at", ["nothing", "the sink"])
+async def test_moving_an_offset_under_a_lost_lease_opens_nothing_more(at: str) -> None:
+    async with World(PipelineChoice(letters=MemorySettings())) as world:
+        store = MemoryStateStore(world.clock, world.memory)
+        await store.open()
+        token = await store.acquire(SOURCE, Holder("offsets set", "here", 1, None), 1000.0)
+        assert token is not None
+        lease = Lease(SOURCE, token, 10.0, world.clock, world.clock.monotonic() + 10.0)
+        command = Instance(world, "offsets set")
+        opening = command.gate.hold("sink.open", "after")
+        if at == "nothing":
+            await world.run(10.0)
+
+        moving = asyncio.create_task(move_offset(command._spec(world.pipelines[0]), offset=5, store=store, lease=lease))
+        await world.run(10.0)  # if it opened the sink, the lease runs out meanwhile
+        opening.release()
+
+        with pytest.raises(Fenced):
+            await moving
+        assert command.gate.calls.count("sink.open") == (0 if at == "nothing" else 1)
+        assert "sink.move" not in command.gate.calls
+        assert world.stored() is None

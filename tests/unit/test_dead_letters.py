@@ -102,7 +102,7 @@ async def test_the_lease_is_checked_in_the_instant_before_a_letter_is_written() 
     with pytest.raises(Fenced):
         await keep(box.letters(), 5)
 
-    assert box.at.sequences == []
+    assert (box.at.sequences, box.at.token) == ([], 0)  # not even opened, which would fence a new owner
 
 
 async def test_the_lease_is_checked_again_before_each_further_letter() -> None:
