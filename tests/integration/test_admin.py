@@ -67,6 +67,27 @@ async def test_a_source_that_is_seen_empty_again_and_again_is_ready() -> None:
         assert (await admin.ask("/readyz")).status == 200
 
 
+@pytest.mark.parametrize("answer", ["stale", "empty"])
+async def test_a_source_whose_answers_move_nothing_is_not_ready_after_the_limit(answer: str) -> None:
+    async with running() as admin:
+        source = admin.world.source
+        source.append(1)
+        stale = source.page(0)  # entries 1 to 3, all delivered, "has_more": a proxy's cache
+        empty = b'{"entries":[],"has_more":true,"next_request_start":"4"}'
+        source.answers.extend([stale if answer == "stale" else empty] * 1000)
+
+        await admin.world.run(PROGRESS_SECONDS_MAX - 5)
+        assert (await admin.ask("/readyz")).status == 200
+        await admin.world.run(10)
+        ready = await admin.ask("/readyz")
+        assert ready.status == 503
+        assert re.search(r"no progress for 6\d s: ", ready.json["not_ready"]["orders"])
+
+        source.answers.clear()
+        await admin.world.until(lambda: admin.pipeline.offset == 5)
+        assert (await admin.ask("/readyz")).status == 200
+
+
 async def test_an_instance_that_waits_for_the_lease_is_ready() -> None:
     async with World() as world:
         other = MemoryStateStore(world.clock, world.memory)
