@@ -93,7 +93,11 @@ class SourceRunner:
             except Exception as error:
                 # A defect of ours stops this source and not its neighbours; the traceback goes to the log.
                 _log.exception("unexpected error", source=self._spec.name)
-                wait_seconds = self._given_up("stopped", f"unexpected {type(error).__name__}: please report it")
+                cause = error
+                while isinstance(cause, ExceptionGroup):  # from the TaskGroup: its first trouble is the one to tell
+                    cause = cause.exceptions[0]
+                text = f"unexpected {type(cause).__name__}: {cause}; please report it"
+                wait_seconds = self._given_up("stopped", text)
                 if self._until_caught_up:
                     return
             finally:
