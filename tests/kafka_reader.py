@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
-_DECIDED_WITHIN_SECONDS = 10.0
+_DECIDED_WITHIN_SECONDS = 30.0
 
 
 class Record(NamedTuple):

@@ -29,7 +29,7 @@ class World:
         self.name = name
 
     def sink(self, **changes: Any) -> Sink:
-        settings = {"bootstrap_servers": self.servers, "topic": f"{self.name}.{{source}}", "timeout": "10s"} | changes
+        settings = {"bootstrap_servers": self.servers, "topic": f"{self.name}.{{source}}", "timeout": "30s"} | changes
         context = SinkContext(self.owner, "orders", "shop", "https://run.example.com/api/v4/1")
         return plugin.build(KafkaSettings.model_validate(settings), context)
 

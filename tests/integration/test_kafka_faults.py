@@ -77,7 +77,7 @@ async def test_a_broker_that_is_killed_while_it_is_written_to(own_kafka: Callabl
     server = own_kafka()
     world = World(server.bootstrap_servers, "killed")
     batches = _batches()
-    sink = world.sink(create=True, partitions=2, timeout="2s")
+    sink = world.sink(create=True, partitions=2, timeout="5s")
     first_ones = 5
 
     await deliver(sink, batches[:first_ones])
@@ -113,12 +113,12 @@ async def test_what_was_acknowledged_outlives_a_broker_that_dies_at_once(
 async def test_a_broker_that_does_not_answer_is_unavailable_in_time(kafka_server: KafkaServer, unique: str) -> None:
     async with FaultProxy("127.0.0.1", kafka_server.behind_proxy_port, port=kafka_server.proxied_port) as proxy:
         world = World(kafka_server.proxied_bootstrap_servers, unique)
-        sink = world.sink(create=True, timeout="1s")
+        sink = world.sink(create=True, timeout="3s")
         await sink.open()
         await sink.write(make_batch(FIRST))
         proxy.stall()
-        async with asyncio.timeout(6):
-            with pytest.raises(Unavailable, match="within 1s"):
+        async with asyncio.timeout(20):
+            with pytest.raises(Unavailable, match="within 3s"):
                 await sink.write(make_batch(FIRST + 1))
             await sink.close()
             with pytest.raises(Unavailable):
@@ -131,7 +131,7 @@ async def test_a_broker_that_does_not_answer_is_unavailable_in_time(kafka_server
 
 async def test_no_broker_at_all_is_unavailable_at_once(unique: str) -> None:
     sink = World("127.0.0.1:1", unique).sink()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         with pytest.raises(Unavailable):
             await sink.open()
         await sink.close()
@@ -199,7 +199,7 @@ async def test_orphans_end_as_their_transaction_did(trusting_kafka: KafkaServer)
         await sink.write(make_batch(10, 11))
 
     async def opened_at() -> int:
-        async with world.opened(timeout="2s") as sink:  # within which the broker is given time to end them itself
+        async with world.opened(timeout="5s") as sink:  # within which the broker is given time to end them itself
             position = await sink.position()
             assert position is not None
             return position.offset

@@ -73,7 +73,7 @@ async def test_the_wrong_protocol_does_not_hang(secured_kafka: KafkaServer, uniq
         sink = World(secured_kafka.bootstrap_servers, unique).sink(timeout="2s", **_login(secured_kafka))
     else:
         sink = World(secured_kafka.secured_bootstrap_servers, unique).sink(timeout="2s")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(20):
         with pytest.raises(BridgeError):
             await sink.open()
         await sink.close()
