@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import psutil
 import pytest
 
 from kafka_world import World
@@ -30,6 +31,11 @@ def _login(server: KafkaServer, mechanism: str = "PLAIN", **changes: str) -> dic
     }
 
 
+def _connections_to(server: KafkaServer) -> list[Any]:
+    port = int(server.secured_bootstrap_servers.rpartition(":")[2])
+    return [c for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == port]
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
 async def test_a_login_over_tls(secured_kafka: KafkaServer, unique: str, mechanism: str) -> None:
     world = World(secured_kafka.secured_bootstrap_servers, unique)
@@ -48,6 +54,7 @@ async def test_a_wrong_password_needs_a_person_and_is_not_shown(
     with pytest.raises(Misconfigured, match="sasl") as refused:
         await sink.open()
     await sink.close()
+    assert not _connections_to(secured_kafka)  # one was left closing, and became the next test's ResourceWarning
     assert not [text for text in chain(refused.value) if "not-the-secret" in text]
 
 

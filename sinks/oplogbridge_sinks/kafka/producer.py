@@ -19,7 +19,7 @@ import aiokafka.producer.sender as sender
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka
 from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 
 from oplogbridge_sinks.kafka.batches import RecordBatch
 from oplogbridge_sinks.kafka.wire import LastTransactionRequest
@@ -112,18 +112,20 @@ class Producer:
     async def _explain_bootstrap(self) -> None:
         """Connect once more and raise why it fails: the bootstrap tells a wrong password and no broker alike."""
         connection = {name: value for name, value in self._connection.items() if name != "bootstrap_servers"}
-        connect: Any = create_conn
+        new: Any = AIOKafkaConnection
         for server in self._connection["bootstrap_servers"]:
             host, _, port = server.rpartition(":")
+            trial = new(host.strip("[]"), int(port), request_timeout_ms=self._request_timeout_ms, **connection)
             try:
-                opened = await connect(
-                    host.strip("[]"), int(port), request_timeout_ms=self._request_timeout_ms, **connection
-                )
+                await trial.connect()
             except ssl.SSLError:
                 raise
             except (OSError, kafka.KafkaConnectionError):
                 continue
-            opened.close()
+            finally:
+                closed = trial.close()
+                if trial._protocol is not None:  # a refused login's TLS still says good-bye: nothing outlives `open`
+                    await asyncio.wait([closed], timeout=STOP_SECONDS_MAX)
 
     def sequence_number(self, partition: TopicPartition) -> int:
         """Of the next record for the partition. The broker knows a retry by it."""
