@@ -68,7 +68,7 @@ class Bench:
         return LineFile(self.directory, name, expected)
 
     def config(
-        self, destination: Destination, source_url: str, *, poll_interval: str = "1ms", plain: bool = False
+        self, destination: Destination, source_url: str, *, poll_interval: str = "0s", plain: bool = False
     ) -> Path:
         """`plain`: the entry as received, uncompressed, which is what the peer writes."""
         sink, format_ = destination.sink(), "raw" if plain else "cloudevents"

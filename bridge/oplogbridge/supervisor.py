@@ -163,6 +163,7 @@ class SourceRunner:
             client,
             poll_interval_seconds=spec.poll_interval_seconds,
             settle_seconds=spec.settle_seconds,
+            shared=len(spec.pipelines) > 1,
             lease=lease,
             clock=self._clock,
             jitter=self._jitter,

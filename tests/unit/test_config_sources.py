@@ -114,7 +114,7 @@ def test_credentials_are_one_of_two_ways(auth, line):
         ("page_limit", "many", "must be a whole number"),
         ("page_limit", 1.5, "must be a whole number"),
         ("poll_interval", 1, "must be a duration with its unit: 500ms, 1s, 15m, 2h, 1d"),
-        ("poll_interval", "2h", "must be 1ms to 1h"),
+        ("poll_interval", "2h", "must be 0s to 1h"),
         ("page_bytes_max", "1B", "must be 64KiB to 1GiB"),
         ("page_bytes_max", 1024, "must be a size with its unit: 512B, 64KiB, 1MiB, 1GiB"),
         ("api", "v1", "v1 comes in a later version"),

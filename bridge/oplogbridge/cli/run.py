@@ -12,7 +12,14 @@ import typer
 
 from oplogbridge.cli.app import ConfigFiles, app, run_async
 from oplogbridge.cli.logs import set_up_logs
-from oplogbridge.cli.serving import admin_of, bridge_of, drained_by_signals, quiet_garbage_collector, show_progress
+from oplogbridge.cli.serving import (
+    admin_of,
+    bridge_of,
+    drained_by_signals,
+    keep_freed_memory,
+    quiet_garbage_collector,
+    show_progress,
+)
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import Listen, Settings, load, parse_listen
 from oplogbridge.errors import ConfigError
@@ -50,6 +57,7 @@ async def _run(settings: Settings, chosen: frozenset[str] | None, until_caught_u
     bridge = bridge_of(settings, clock, only_pipelines=chosen, until_caught_up=until_caught_up)
     async with admin_of(bridge, settings, listen, clock) as admin_url:
         quiet_garbage_collector()
+        keep_freed_memory()
         progress = asyncio.create_task(show_progress(bridge)) if until_caught_up else None
         try:
             with drained_by_signals(bridge):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import random
 import signal
@@ -15,6 +16,8 @@ from oplogbridge.assembly import sources_of, store_of
 from oplogbridge.bridge import Bridge
 from oplogbridge.clock import Clock, SystemClock
 from oplogbridge.config import Listen, Settings
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
 
 def bridge_of(
@@ -83,6 +86,16 @@ def quiet_garbage_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
+
+
+def keep_freed_memory() -> None:
+    """A page's half megabyte goes and comes back every few milliseconds. By default glibc returns it to the kernel each
+    time, which costs 0.4 page faults an entry and up to 1 µs of system time; with 64 MiB kept, next to none.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
 
 
 async def show_progress(bridge: Bridge, *, seconds: float = 1.0) -> None:

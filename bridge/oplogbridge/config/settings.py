@@ -132,7 +132,7 @@ class SourceSettings(_Model):
     api: Annotated[Literal["v4"], later("v1")] = Field(default="v4", description="the vendor's API")
     id: str = Field(default="", description="what stored offsets name; the default is the url", max_length=500)
     auth: AuthSettings | None = Field(default=None, description="username and password, or token")
-    poll_interval: Annotated[float, DurationBetween("1ms", "1h")] = Field(
+    poll_interval: Annotated[float, DurationBetween("0s", "1h")] = Field(
         default=_written("1s"), description="pause between polls; the vendor allows one a second"
     )
     page_limit: Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=1000)] = Field(

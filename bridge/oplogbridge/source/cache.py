@@ -13,7 +13,8 @@ AGE_SECONDS_MAX = 10.0  # a source may commit lower sequences late: what is olde
 
 
 class PageCache:
-    def __init__(self) -> None:
+    def __init__(self, *, pages_max: int = PAGES_MAX) -> None:
+        self._pages_max = pages_max
         self._pages: deque[tuple[float, Page]] = deque()
         self._bytes = 0
 
@@ -35,7 +36,7 @@ class PageCache:
 
     def _expire(self, now: float) -> None:
         while self._pages and (
-            len(self._pages) > PAGES_MAX
+            len(self._pages) > self._pages_max
             or (self._bytes > BYTES_MAX and len(self._pages) > 1)
             or now - self._pages[0][0] > AGE_SECONDS_MAX
         ):

@@ -50,6 +50,7 @@ class Reader:
         *,
         poll_interval_seconds: float,
         settle_seconds: float = 0.0,
+        shared: bool = True,
         lease: Lease,
         clock: Clock,
         jitter: Callable[[], float],
@@ -61,7 +62,8 @@ class Reader:
         self._lease = lease
         self._clock = clock
         self._status = status
-        self._cache = PageCache()
+        # Pages that nobody else will ask for are 15 MiB for nothing.
+        self._cache = PageCache() if shared else PageCache(pages_max=0)
         self._turns = Turns()
         self._wanted: dict[int, list[asyncio.Future[Page]]] = {}
         self._asked = asyncio.Event()
