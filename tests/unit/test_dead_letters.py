@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from oplogbridge.codec.dead_letters import dead_letter_event
 from oplogbridge.dead_letters import DeadLetters
@@ -55,9 +56,13 @@ async def test_a_letter_that_is_there_already_is_not_written_again() -> None:
     box = Box()
     await keep(box.letters(), 5)
 
-    assert await keep(box.letters(), 5) is False
+    with capture_logs() as said:
+        assert await keep(box.letters(), 5) is False
 
     assert box.at.sequences == [5]
+    assert [(line["event"], line["sequence"], line["reason"]) for line in said] == [
+        ("dead letter kept already", 5, "too large")
+    ]
 
 
 async def test_a_letter_whose_answer_was_lost_is_not_written_again() -> None:
