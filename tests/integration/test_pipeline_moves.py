@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from oplogbridge.errors import Misconfigured
 from oplogbridge.testing import MemorySettings
 from world import Instance, PipelineChoice, World
 
@@ -59,8 +58,11 @@ async def test_a_move_ahead_leaves_the_letters_where_they_are() -> None:
         world.at().reject(6)
 
         await set_offset(one, 6)
+        position = world.letters().position
         await world.until(lambda: is_past(world, 7))
 
+        assert position is not None
+        assert position.offset == 4
         assert world.letters().sequences == [3, 6]
 
 
