@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from structlog.testing import capture_logs
 
+from oplogbridge.errors import Misconfigured
 from oplogbridge.testing import MemorySettings
 from world import Instance, PipelineChoice, World
 
@@ -125,3 +128,25 @@ async def test_a_crash_at_any_step_of_going_back_loses_no_letter(call: str, when
         await world.until(lambda: world.sequences == [1, 4] and is_past(world, 5))
 
         assert set(world.letters().sequences) == {2, 3}
+
+
+async def test_a_move_while_the_line_is_being_closed_is_refused_until_it_is() -> None:
+    async with World() as world:
+        world.source.append(1)
+        one = world.start()
+        await world.until(lambda: world.sequences == [1])
+        closing = one.gate.hold("sink.close", skip=1)  # the first is when the heartbeat finds that the position is gone
+        await stopped(world, one)
+        await world.until(lambda: closing.is_reached)
+        begun = len(one.gate.calls)
+
+        try:
+            with pytest.raises(Misconfigured, match="is being closed or moved just now: try again"):
+                await asyncio.wait_for(set_offset(one, 2), 5)
+            assert "sink.open" not in one.gate.calls[begun:]
+        finally:
+            closing.release()  # nothing cancels a close: the world could not end
+        await world.run(0)
+
+        await set_offset(one, 2)
+        await world.until(lambda: one.pipeline().state == "running")
