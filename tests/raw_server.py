@@ -47,6 +47,10 @@ class RawServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/api/v4/shop"
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._peers)
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self._port = self._server.sockets[0].getsockname()[1]

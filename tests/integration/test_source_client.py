@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
+from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
 from oplogbridge.source.client import Credentials, OplogClient, retry_after_seconds
 from oplogbridge.source.decode import PageDecoder
 from pages import strings
@@ -28,6 +28,7 @@ async def client_of(
     page_limit: int = 1000,
     page_bytes_max: int = 64 * 2**20,
     timeout_seconds: float = 20.0,
+    check: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[OplogClient]:
     client = OplogClient(
         name="shop",
@@ -37,6 +38,7 @@ async def client_of(
         page_limit=page_limit,
         page_bytes_max=page_bytes_max,
         request_timeout_seconds=timeout_seconds,
+        check=check,
     )
     try:
         yield client
@@ -78,6 +80,32 @@ async def test_a_reset_connection_new_or_reused_is_one_request_and_no_second(pol
     assert isinstance(error, Unavailable)
     assert len(server.requests) == polls
     assert server.connections == 1  # the last request went over the reused connection, and nothing came after it
+
+
+async def test_a_lease_that_is_lost_while_connecting_sends_no_request_and_leaves_no_connection() -> None:
+    lost = False
+
+    def check() -> None:
+        if lost:
+            raise Fenced("the lease ran out")
+
+    async with RawServer(GOOD) as server, client_of(server.url, check=check) as client:
+        lost = True
+        async with asyncio.timeout(10):
+            for _ in range(3):
+                with pytest.raises(Fenced, match="ran out"):
+                    await client.poll(0)
+            while server.connections < 3 or server.open_connections:
+                await asyncio.sleep(0)
+
+        assert server.requests == []
+
+        lost = False  # held again, and nothing of the above stands in the way
+        await client.poll(0)
+        lost = True
+        with pytest.raises(Fenced):  # over the connection that was kept
+            await client.poll(0)
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("polls", [1, 2])

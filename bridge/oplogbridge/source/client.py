@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.connector import Connection
 
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.source.decode import PageDecoder, PageUnreadable
@@ -55,6 +57,24 @@ class Credentials:
         for secret in secrets:
             text = text.replace(secret, "…") if secret else text
         return text
+
+
+class _CheckedConnector(aiohttp.TCPConnector):
+    """Asks once more whether the request may be sent, when its connection stands; one that may not is not kept open.
+    (An exception from aiohttp's tracing hook at this place would leave the connection to nobody.)"""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__(limit=1)
+        self._check = check
+
+    async def connect(self, *arguments: Any, **named: Any) -> Connection:
+        connection = await super().connect(*arguments, **named)
+        try:
+            self._check()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 class LimitTooLarge(Exception):
@@ -150,21 +170,15 @@ class OplogClient:
             return b"".join(pieces)
 
     def _open(self) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(self._on_connected)
         session = aiohttp.ClientSession(
             timeout=self._timeout,
-            trace_configs=[trace],
-            connector=aiohttp.TCPConnector(limit=1),
+            connector=_CheckedConnector(self._check),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
         session._retry_connection = False  # there is no public switch; a test sees one request per poll
         self._session = session
         return session
-
-    async def _on_connected(self, *_: object) -> None:
-        self._check()
 
     def _halved(self, error: LimitTooLarge) -> Unavailable | Misconfigured:
         if self._limit == 1:
