@@ -173,6 +173,32 @@ async def test_a_tail_goes_through_the_holder_and_its_pace() -> None:
     assert shortest_gap(times) >= 1.0
 
 
+@pytest.mark.parametrize("asked", ["page?tail=1", "page?offset=777", "start?at=latest"])
+@pytest.mark.parametrize("source_says", ["the cable is out", None])
+async def test_what_the_source_does_not_answer_in_time_is_given_up_with_its_reason(
+    asked: str, source_says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oplogbridge.admin.server.ASK_SECONDS_MAX", 0.1)
+    async with running() as admin:
+        hold = admin.inside.gate.hold("client.poll")
+        await admin.world.until(lambda: hold.is_reached)  # by the pipeline: whoever asks now waits for a turn
+        if source_says is not None:
+            admin.inside.gate.fail("client.poll", error=Unavailable(source_says))
+            hold.release()
+            await admin.world.run(0)
+
+        answer = await admin.ask(f"/api/sources/{SOURCE}/{asked}")
+        assert answer.status == 409
+        assert (source_says or "did not answer in time: try again") in answer.json["error"]
+
+        hold.release()
+        admin.world.source.append(1)
+        await admin.world.until(lambda: admin.pipeline.offset == 5)
+        await admin.world.run(20)
+        assert admin.world.source.tails == 0  # nobody waits for that any more
+        assert 777 not in admin.world.source.poll_offsets
+
+
 @pytest.mark.parametrize(("at", "offset"), [("latest", "4"), ("earliest", "0"), ("17", "17")])
 async def test_a_start_is_resolved_by_the_holder(at: str, offset: str) -> None:
     async with running() as admin:
