@@ -8,14 +8,17 @@ sink's tests, and here only what the pipeline does when a sink reports it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from oplogbridge.errors import Misconfigured
+from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.source.start import Start
 from oplogbridge.state import Mark, Stored
 from oplogbridge.testing import MemorySettings
-from world import SOURCE_ID, PipelineChoice, World, in_order_once, shortest_gap
+from scripted import Late, When
+from world import SOURCE_ID, Instance, PipelineChoice, World, in_order_once, shortest_gap
 
 LATEST = PipelineChoice(start=Start("latest"))
 NO_POSITION = MemorySettings(holds_position=False)
@@ -132,21 +135,25 @@ async def test_4_offsets_set_moves_the_sink_first_and_needs_the_lease() -> None:
         assert world.sequences == world.source.sequences
 
 
-async def test_5_a_save_that_lands_late_does_not_take_the_offset_back() -> None:
+@pytest.mark.parametrize("who_saves_next", ["the same process", "a successor"])
+async def test_5_a_save_that_lands_late_does_not_take_the_offset_back(who_saves_next: str) -> None:
     async with World(PipelineChoice(settings=NO_POSITION)) as world:
-        world.source.append(3)
         one = world.start()
-        late = one.gate.hold("store.save", skip=1)  # the first save is that of the start
-        await world.until(lambda: late.is_reached)
-        one.kill()
+        await world.until(lambda: world.stored() is not None)
+        late = _delay_the_next_save(one)
         world.source.append(3)
-        world.start()
+        await world.until(lambda: late != [])
+        if who_saves_next == "a successor":
+            one.kill()
+            world.start()
+        world.source.append(3)
         await world.until(lambda: (stored := world.stored()) is not None and stored.offset == 7)
 
-        one.gate.dead = False  # the network gives it up now
-        late.release()
-        await world.run(30)
+        with pytest.raises(Unavailable if who_saves_next == "the same process" else Fenced):
+            await late[0]()  # the network gives it up now
+        assert world.stored() == Stored(7, None, SOURCE_ID, world.at_text())
 
+        await world.run(30)
         assert world.stored() == Stored(7, None, SOURCE_ID, world.at_text())
 
 
@@ -271,3 +278,15 @@ async def test_10_a_destination_that_was_taken_away_under_an_open_sink_is_not_wr
 
 def _gaps(times: list[float]) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+def _delay_the_next_save(one: Instance) -> list[Callable[[], Awaitable[Any]]]:
+    """It is sent, its sender gives it up, and it lands when the test says."""
+    late: list[Callable[[], Awaitable[Any]]] = []
+
+    async def at_step(name: str, when: When) -> None:
+        if (name, when) == ("store.save", "before") and not late:
+            raise Late
+
+    one.gate.at_step, one.gate.late = at_step, late.append
+    return late
