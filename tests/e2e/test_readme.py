@@ -44,7 +44,11 @@ def test_the_readme_holds_only_commands_that_are_run_here_or_by_ci() -> None:
 def test_the_demo_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
     """`make demo` is `oplog-bridge demo`; its set-up half is what CI has just done."""
     recipe = subprocess.run(
-        ["make", "-n", "demo", "DEMO_FOR=10s"], cwd=rig.ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "demo", "DEMO_FOR=10s"],
+        cwd=rig.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()[-1]
     assert recipe.strip() == f"{OPLOG_BRIDGE} demo --for 10s"
 
