@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import rig
 from auditor import EXACT, audit, read_file
 from oplogbridge.clock import SystemClock
 from oplogbridge.state.urls import state_store
+from services import RedisServer
 
 
 @pytest.fixture
@@ -69,6 +70,45 @@ def test_sigterm_drains_and_exits_0_and_the_next_run_goes_on(
 
     assert done.returncode == 0
     assert audit(source.entries(), read_file(events)) == EXACT
+
+
+def test_a_second_sigterm_does_not_wait_for_a_write_that_hangs_and_the_next_run_goes_on(
+    tmp_path: Path, own_redis: Callable[..., RedisServer]
+) -> None:
+    redis = own_redis()
+    with rig.emulator("--entries", "30") as source:
+        config = rig.write_config(
+            tmp_path / "bridge.yaml",
+            source,
+            {"copy": {"kind": "redis", "url": redis.url, "stream": "copy"}},
+            state=f"sqlite:///{tmp_path / 'state.db'}",
+            shutdown_timeout="10m",
+        )
+        with rig.bridge(config, tmp_path / "bridge.log") as bridge:
+            bridge.start()
+            bridge.until(lambda: len(source.polls()) > 3, "it polls")
+            redis.pause()
+            source.append([{"operation": "create", "object": {"id": "1", "type": "user"}}])
+            polls = len(source.polls())
+            # The next poll brings the entry, the one after it comes when the entry was handed to the sink.
+            bridge.until(lambda: len(source.polls()) >= polls + 3, "a write is in flight")
+            bridge.signal(signal.SIGTERM)
+            bridge.logged("draining")
+            assert bridge.exited(within_seconds=0) is None
+            before = len(bridge.log.read_text().splitlines())
+            bridge.signal(signal.SIGTERM)
+
+            assert bridge.exited(within_seconds=5) == 130, bridge.tail()
+            redis.resume()
+
+        said = [line for line in bridge.log.read_text().splitlines()[before:] if not line.startswith("{")]
+        assert said == [
+            "oplog-bridge: ended before the write in flight was finished; it is read again at the next start"
+        ]
+        again = rig.run_command("run", "-c", str(config), "--until-caught-up", "--admin", "off", cwd=tmp_path)
+        got = rig.run_command("offsets", "get", "copy", "-c", str(config))
+        assert again.returncode == 0, again.stderr
+        assert got.stdout.strip() == str(last_of(source) + 1)
 
 
 def test_offsets_are_listed_moved_and_kept_in_the_audit_trail(
@@ -189,6 +229,10 @@ def test_the_admin_server_answers_probes_and_metrics_while_the_bridge_runs(
     assert 'oplog_bridge_lease_held{source="shop"} 1.0' in metrics
     assert "copy" in page
     assert "secret" not in metrics + page
+
+
+def last_of(source: rig.EmulatorProcess) -> int:
+    return int(source.entries()[-1]["sequence_id"])
 
 
 def audit_details(config: Path) -> list[str]:
