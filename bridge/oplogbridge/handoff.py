@@ -25,6 +25,7 @@ class Part:
     entries: int
     malformed: Malformed | None = None
     caught_up: bool = False  # the source said that nothing follows
+    held_back: bool = False  # what follows is younger than `settle`: waiting for it is progress
 
 
 def parts_of(page: Page, codec: Codec, traits: SinkTraits) -> list[Part]:
@@ -32,7 +33,7 @@ def parts_of(page: Page, codec: Codec, traits: SinkTraits) -> list[Part]:
     events = codec.events(page)
     size = sum([len(event.payload) for event in events])
     if not page.malformed and len(events) <= traits.events_max and size <= traits.bytes_max:
-        return [Part(events, page.next_offset, size, len(page.entries), None, not page.more)]
+        return [Part(events, page.next_offset, size, len(page.entries), None, not page.more, page.held_back)]
     filtered = len(page.entries) - len(events)
     parts: list[Part] = []
     for malformed in page.malformed:
@@ -40,7 +41,7 @@ def parts_of(page: Page, codec: Codec, traits: SinkTraits) -> list[Part]:
         events = events[len(before) :]
         parts += _cut(before, malformed.sequence, traits, malformed=malformed)
     last = _cut(events, page.next_offset, traits)
-    last[-1] = replace(last[-1], entries=last[-1].entries + filtered, caught_up=not page.more)
+    last[-1] = replace(last[-1], entries=last[-1].entries + filtered, caught_up=not page.more, held_back=page.held_back)
     return parts + last
 
 
@@ -131,4 +132,5 @@ def _merged(parts: list[Part]) -> Part:
         sum(part.entries for part in parts),
         last.malformed,
         last.caught_up,
+        last.held_back,
     )

@@ -337,7 +337,7 @@ class Pipeline:
         status.caught_up = part.caught_up
         status.entries_waiting = handoff.entries_waiting
         status.entries_filtered += part.entries - len(part.events)
-        if status.offset == self._progress_offset and not part.caught_up:
+        if status.offset == self._progress_offset and not part.caught_up and not part.held_back:
             return  # an answer that moves nothing, such as a stale one from a proxy, is no progress
         self._progress_offset = status.offset
         if status.error is not None:

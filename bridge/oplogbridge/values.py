@@ -59,6 +59,7 @@ class Page:
     bytes_received: int
     dropped: int = 0  # entries below `from_offset`, which the source should not have sent
     reordered: bool = False  # the source's order was not ascending
+    held_back: bool = False  # younger entries follow that `settle` keeps for later
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -201,7 +201,6 @@ async def test_what_was_read_and_dropped_is_counted() -> None:
         assert (at.status.entries_read, at.status.entries_dropped, at.status.pages_reordered) == (2, 1, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="`_poll` takes the client's Fenced for a defect of ours")
 async def test_a_lease_that_is_lost_between_connecting_and_sending_is_told_as_such() -> None:
     async with setting() as at:
         at.source.answers.append(Fenced("the lease of source shop ran out"))

@@ -116,6 +116,8 @@ class Reader:
             wait_seconds = self._backoff.next_seconds(error.retry_after_seconds)
             if self._status.failed(str(error)):
                 _log.warning("source unavailable", source=self._status.name, error=str(error), retry_in=wait_seconds)
+        except Fenced:
+            raise  # the client checked the lease once more, between connecting and sending
         except Misconfigured as error:
             self._status.failed(str(error))
             self._answer(offset, error)

@@ -25,5 +25,5 @@ def settled(page: Page, *, settle_seconds: float, unix_now: float) -> Page:
                 malformed[-1].sequence if malformed else page.from_offset - 1,
             )
             # Not `entry.sequence`: a lower one that is committed late may still come between.
-            return replace(page, entries=kept, malformed=malformed, next_offset=last + 1, more=True)
+            return replace(page, entries=kept, malformed=malformed, next_offset=last + 1, more=True, held_back=True)
     return page
