@@ -60,3 +60,16 @@ async def test_a_restart_while_entries_wait_neither_loses_nor_repeats_them() -> 
         await world.until(lambda: len(world.sequences) == 5)
 
         assert world.sequences == [1, 2, 3, 4, 5]
+
+
+async def test_waiting_for_an_entry_to_settle_is_progress() -> None:
+    async with World(settle_seconds=300.0) as world:
+        write(world, 1, written_at=world.clock.unix())
+        one = world.start()
+
+        await world.run(200)
+
+        status = one.pipeline()
+        assert world.sequences == []
+        assert status.progress_at is not None
+        assert world.clock.monotonic() - status.progress_at < 5
