@@ -55,3 +55,10 @@ class ConfigError(BridgeError):
         count = f"{len(problems)} problem" + ("" if len(problems) == 1 else "s")
         super().__init__(f"{title}: {count}\n" + "\n".join(f"  {line}" for line in problems))
         self.problems = tuple(problems)
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What a TaskGroup wrapped: its first trouble is the one to tell."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -12,7 +12,6 @@ from oplogbridge.nearest import hint
 from oplogbridge.sink import SinkPlugin
 
 GROUP = "oplogbridge.sinks"
-OURS = "oplog-bridge"
 LATER = frozenset({"nats", "webhook"})  # designed and announced, not here yet
 
 

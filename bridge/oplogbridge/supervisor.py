@@ -13,7 +13,7 @@ import structlog
 
 from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
-from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
+from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable, first_cause
 from oplogbridge.lease import Lease
 from oplogbridge.pipeline import Pipeline
 from oplogbridge.source.reader import ClosableClient, Reader
@@ -93,9 +93,7 @@ class SourceRunner:
             except Exception as error:
                 # A defect of ours stops this source and not its neighbours; the traceback goes to the log.
                 _log.exception("unexpected error", source=self._spec.name)
-                cause = error
-                while isinstance(cause, ExceptionGroup):  # from the TaskGroup: its first trouble is the one to tell
-                    cause = cause.exceptions[0]
+                cause = first_cause(error)
                 text = f"unexpected {type(cause).__name__}: {cause}; please report it"
                 wait_seconds = self._given_up("stopped", text)
                 if self._until_caught_up:

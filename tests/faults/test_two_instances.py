@@ -19,6 +19,13 @@ LEASE = {"lease_ttl": "2s"}
 SLOW_COPY = {"page_limit": 25, "poll_interval": "20ms"}
 
 
+def slow_copy(folder: Path, source: rig.EmulatorProcess, sink: dict[str, Any], state: str, name: str) -> Path:
+    """A copy that lasts long enough to be frozen in its middle, under a short lease."""
+    return rig.write_config(
+        folder / "c.yaml", source, {"copy": sink}, state=state, source_options=SLOW_COPY, name=name, **LEASE
+    )
+
+
 def freeze_and_wake(config: Path, folder: Path, *, opens_while_frozen: bool) -> None:
     """A copies and is frozen in the middle; B takes over; A wakes up after its lease, gives up, and both end well."""
     with (
@@ -58,15 +65,7 @@ async def test_on_kafka_a_frozen_instance_wakes_up_without_harm(
     with rig.emulator("--entries", str(ENTRIES)) as source:
         servers = kafka_server.bootstrap_servers
         sink = {"kind": "kafka", "bootstrap_servers": servers, "topic": unique, "create": True}
-        config = rig.write_config(
-            tmp_path / "c.yaml",
-            source,
-            {"copy": sink},
-            state=redis_server.url,
-            source_options=SLOW_COPY,
-            name=unique,
-            **LEASE,
-        )
+        config = slow_copy(tmp_path, source, sink, redis_server.url, unique)
         freeze_and_wake(config, tmp_path, opens_while_frozen=True)
         check_polls(source.polls(), 0.02)
         copied(source, await read_kafka(servers, unique))
@@ -77,15 +76,7 @@ def test_on_redis_a_frozen_instance_wakes_up_without_harm(
 ) -> None:
     with rig.emulator("--entries", str(ENTRIES)) as source:
         sink = {"kind": "redis", "url": redis_server.url, "stream": unique}
-        config = rig.write_config(
-            tmp_path / "c.yaml",
-            source,
-            {"copy": sink},
-            state=redis_server.url,
-            source_options=SLOW_COPY,
-            name=unique,
-            **LEASE,
-        )
+        config = slow_copy(tmp_path, source, sink, redis_server.url, unique)
         freeze_and_wake(config, tmp_path, opens_while_frozen=True)
         check_polls(source.polls(), 0.02)
         copied(source, read_redis(redis_server.url, unique))
@@ -100,15 +91,7 @@ def test_on_a_file_a_frozen_instance_keeps_the_others_out_until_it_wakes_up(
     """
     with rig.emulator("--entries", str(ENTRIES)) as source:
         path = tmp_path / "events.jsonl"
-        config = rig.write_config(
-            tmp_path / "c.yaml",
-            source,
-            {"copy": {"kind": "file", "path": str(path)}},
-            state=redis_server.url,
-            source_options=SLOW_COPY,
-            name=unique,
-            **LEASE,
-        )
+        config = slow_copy(tmp_path, source, {"kind": "file", "path": str(path)}, redis_server.url, unique)
         freeze_and_wake(config, tmp_path, opens_while_frozen=False)
         check_polls(source.polls(), 0.02)
         copied(source, read_file(path))

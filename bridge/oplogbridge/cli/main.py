@@ -11,7 +11,7 @@ import typer
 # Each command lives in a module of its own and registers itself when imported.
 from oplogbridge.cli import check, configuration, demo, emulator, offsets, run, tail  # noqa: F401
 from oplogbridge.cli.app import app
-from oplogbridge.errors import BridgeError, ConfigError
+from oplogbridge.errors import BridgeError, ConfigError, first_cause
 
 EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
@@ -39,9 +39,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_UNEXPECTED)
     except Exception as error:
-        cause: BaseException = error
-        while isinstance(cause, BaseExceptionGroup):  # from a TaskGroup: its first trouble is the one to tell
-            cause = cause.exceptions[0]
+        cause = first_cause(error)
         if isinstance(cause, BridgeError):
             _fail(str(cause), EXIT_STOPPED)
         _fail(f"unexpected {type(cause).__name__}: {cause}; please report it", EXIT_UNEXPECTED)
