@@ -45,7 +45,7 @@ def _builder(events: list[Event]) -> DefaultRecordBatchBuilder:
     builder = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, 0, batch_size=64 << 20)
     append = builder.append
     for offset, event in enumerate(events):
-        append(offset, 1_700_000_000_000, event.key, event.payload, [*event.headers])
+        append(offset, 1_700_000_000_000, event.key, event.payload, list(event.headers))
     return builder
 
 

@@ -56,8 +56,12 @@ PURE = [
     "codec/subjects.py",
     "source/cache.py",
     "source/decode.py",
+    "source/one_by_one.py",
+    "source/order.py",
+    "source/rounded.py",
     "source/settle.py",
     "source/turns.py",
+    "source/wire.py",
 ]
 IMPURE_MODULES = {
     "asyncio",

@@ -22,6 +22,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """One oplog record as received. `object` and `events` are the bytes of the page, untouched."""
 
     sequence: int
+    id: str  # the sequence in plain decimal
     operation: str
     object: msgspec.Raw
     object_type: str
@@ -71,9 +72,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     type: str  # "oplog.user.update"
     time: str | None  # RFC 3339, when the entry has one
     payload: bytes
-    headers: tuple[tuple[str, bytes], ...]  # Oplog-Source, Oplog-Sequence, content-type
+    constant_headers: tuple[tuple[str, bytes], ...]  # content-type, Oplog-Source: the same object for a whole pipeline
     object_type: str  # for destination templates
     operation: str
+
+    @property
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """What goes with the payload where a destination has headers. Made anew at each look: half of all sinks never
+        look, and these tuples cost as much as the event itself."""
+        return (*self.constant_headers, ("Oplog-Sequence", self.id.encode()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ class Forger:
             futures.append(await producer.send(batch, partition))
         if checkpoint is not None:
             value = encode(Checkpoint(checkpoint, "https://run.example.com/api/v4/1", destination, written))
-            record = single(world.owner.encode(), value, 1, CODECS["none"])
+            record = await single(world.owner.encode(), value, 1, CODECS["none"])
             futures.append(await producer.send(record, TopicPartition(world.checkpoint, 0)))
         await producer.delivered(futures)
         if commit:

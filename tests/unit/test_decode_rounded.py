@@ -124,7 +124,7 @@ def test_the_run_lengths_that_are_remembered_are_bounded() -> None:
     for n in range(5000):
         decoder.decode(numbers(FIRST + n * 2**30), FIRST + n * 2**30)
 
-    assert len(decoder._runs) <= 1024
+    assert len(decoder._rounded._runs) <= 1024
 
 
 def test_the_five_entries_of_the_vendors_documentation_come_out_as_documented() -> None:

@@ -10,7 +10,8 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from oplogbridge import Event
 from oplogbridge.testing.sink_rig import make_event
-from oplogbridge_sinks.kafka.batches import CODECS, RecordBatch, TopicLimits, build, single
+from oplogbridge_sinks.kafka.batches import CODECS, TopicLimits, build, single
+from oplogbridge_sinks.kafka.records import RecordBatch
 
 NOW_MS = 1_795_381_404_023
 
@@ -30,7 +31,7 @@ def noise(sequence: int, size_bytes: int) -> Event:
 
 @pytest.mark.parametrize("codec", CODECS)
 async def test_a_broker_reads_what_was_put_in(codec: str) -> None:
-    events = [make_event(n, headers=(("Oplog-Sequence", b"%d" % n), ("Empty", b""))) for n in range(1, 601)]
+    events = [make_event(n, constant_headers=(("Oplog-Source", b"shop"), ("Empty", b""))) for n in range(1, 601)]
 
     built = await build(events, TopicLimits(), CODECS[codec], NOW_MS)
 
@@ -47,7 +48,7 @@ async def test_a_broker_reads_what_was_put_in(codec: str) -> None:
 
 
 async def test_a_batch_that_compression_does_not_shrink_goes_as_it_is() -> None:
-    event = make_event(1, key=b"", headers=(), payload=random.Random(1).randbytes(500))
+    event = make_event(1, key=b"", constant_headers=(), payload=random.Random(1).randbytes(500))
     built = await build([event], TopicLimits(), CODECS["zstd"], NOW_MS)
     assert as_read(built.batches[0]).compression_type == 0
 
@@ -141,6 +142,6 @@ async def test_a_refused_batch_of_several_is_smaller_the_next_time() -> None:
     assert max(part.size() for part in again.batches) <= batch.size() // 2
 
 
-def test_the_checkpoint_is_a_batch_of_one() -> None:
-    read = as_read(single(b"bridge.orders", b'{"v":1}', NOW_MS, CODECS["none"]))
+async def test_the_checkpoint_is_a_batch_of_one() -> None:
+    read = as_read(await single(b"bridge.orders", b'{"v":1}', NOW_MS, CODECS["none"]))
     assert [(record.key, record.value) for record in read] == [(b"bridge.orders", b'{"v":1}')]

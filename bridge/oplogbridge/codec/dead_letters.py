@@ -52,7 +52,6 @@ def dead_letter_event(
     headers = (
         ("content-type", b"application/cloudevents+json"),
         ("Oplog-Source", quote(source, safe="").encode()),
-        ("Oplog-Sequence", text.encode()),
     )
     return Event(
         sequence, text, key_text.encode(), "oplog.dead_letter", None, payload, headers, "dead_letter", "reject"

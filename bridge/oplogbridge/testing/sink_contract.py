@@ -113,7 +113,7 @@ class SinkContract:
             make_event(FIRST + 4, key="user/åäö {}*\r\n".encode()),
             make_event(FIRST + 5, key=b"\x00\xff"),
             make_event(FIRST + 6, type="oplog.ordre-linje.opprette", operation="opprette"),
-            make_event(FIRST + 7, headers=(("Oplog-Source", "bérgen%20".encode()), ("Empty", b""))),
+            make_event(FIRST + 7, constant_headers=(("Oplog-Source", "bérgen%20".encode()), ("Empty", b""))),
         ]
         batch = make_batch(*odd)
 

@@ -1,45 +1,33 @@
 """Record batches, built whole before anything is sent: one per partition, split only where it would not fit.
 
-A broker measures a batch as it arrives, compressed. So the builder is filled beyond the limit by as much as the last
-batches of the topic compressed, built, and halved if that was too hopeful. Sending first and learning from the refusal
-costs the producer: after one failed batch aiokafka's sequence numbers are wrong for good (aiokafka#1017).
+A broker measures a batch as it arrives, compressed. So it is filled beyond the limit by as much as the last batches of
+the topic compressed, compressed, and halved if that was too hopeful. Sending first and learning from the refusal costs
+the producer: after one failed batch aiokafka's sequence numbers are wrong for good (aiokafka#1017).
 
-aiokafka's compiled builder lays out the records; compressing and the header's last fields are done here. Its own
-compression copies the records twice and knows only the brokers' default levels. Measured on 4000 CloudEvents of 750 B,
-us an event and size: zstd at level 3 in the builder 3.9 and 13%, at level 1 from here 1.4 and 12%; gzip 9 -> 1: 27 ->
-1.5; lz4 9 -> 1: 5.7 -> 0.5, 17 -> 19%.
+Compressing is done here since aiokafka knows only the brokers' default levels. Measured on 4000 CloudEvents of 750 B,
+us an event and size: zstd level 3 -> 1: 3.9 -> 1.4, 13 -> 12%; gzip 9 -> 1: 27 -> 1.5; lz4 9 -> 1: 5.7 -> 0.5, 17 ->
+19%. It runs in a thread, without the interpreter's lock, while the next pages are read and encoded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import cramjam
 from aiokafka.codec import snappy_encode
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.util import calc_crc32c
 
 from oplogbridge.values import Event
+from oplogbridge_sinks.kafka.records import HEADER_BYTES, RecordBatch, lay_out, plain
 
 BATCH_BYTES_MAX = 1_048_588  # Kafka's default of max.message.bytes
 UNCOMPRESSED_BYTES_MAX = 8 << 20  # per builder: what 4 pages of 2 KB events need, and a bound on memory
 _EVENTS_PER_TURN = 256  # of the event loop: about 0.3 ms
 _HEADROOM = 0.8  # of the limit, so that a batch of slightly worse data than the last one is not built twice
 
-# A record batch of version 2 (magic), as in Kafka's DefaultRecordBatch: where the fields stand that are set here.
-_MAGIC = 2
-_LENGTH = struct.Struct(">i"), 8
-_CRC = struct.Struct(">I"), 17
-_ATTRIBUTES = struct.Struct(">h"), 21
-_PRODUCER = struct.Struct(">qhi"), 43  # id, epoch, sequence number of the first record
-_RECORDS_OFFSET = 61
-_LENGTH_COUNTS_FROM = 12  # what follows the length field
-_CRC_COUNTS_FROM = 21
-_TRANSACTIONAL = 0x10
+_INLINE_BYTES_MAX = 64 << 10  # compressed at once, in less time than it takes to hand it to a thread
 
 
 class Codec(NamedTuple):
@@ -62,65 +50,27 @@ CODECS = {
 }
 
 
-class RecordBatch:
-    """A finished batch in the shape of aiokafka's BatchBuilder, for `send_batch`."""
-
-    __slots__ = ("_buffer", "_count", "uncompressed_bytes")
-
-    def __init__(self, buffer: bytearray, count: int, uncompressed_bytes: int) -> None:
-        self._buffer = buffer
-        self._count = count
-        self.uncompressed_bytes = uncompressed_bytes
-
-    def record_count(self) -> int:
-        return self._count
-
-    def size(self) -> int:
-        return len(self._buffer)
-
-    def closed(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing: it never takes another record."""
-
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        """Called by aiokafka when the batch's turn has come; the checksum covers these fields."""
-        field_format, at = _PRODUCER
-        field_format.pack_into(self._buffer, at, producer_id, producer_epoch, base_sequence)
-        field_format, at = _CRC
-        covered: Any = memoryview(self._buffer)[_CRC_COUNTS_FROM:]
-        field_format.pack_into(self._buffer, at, calc_crc32c(covered))
-
-    def _build(self) -> bytearray:
-        return self._buffer
+async def _finish(records: bytearray, count: int, codec: Codec, timestamp_ms: int) -> RecordBatch:
+    compressed: Any = None
+    if codec.compress is not None:
+        if len(records) <= _INLINE_BYTES_MAX:
+            compressed = codec.compress(memoryview(records))
+        else:
+            compressed = await asyncio.to_thread(codec.compress, memoryview(records))
+    if compressed is None or len(compressed) >= len(records):
+        return RecordBatch(records, count=count, codec=0, timestamp_ms=timestamp_ms, uncompressed=len(records))
+    return RecordBatch(
+        memoryview(compressed),
+        count=count,
+        codec=codec.attribute,
+        timestamp_ms=timestamp_ms,
+        uncompressed=len(records),
+    )
 
 
-def _finish(builder: Any, count: int, codec: Codec) -> RecordBatch:
-    buffer: bytearray = builder.build()
-    if codec.compress is None:
-        return RecordBatch(buffer, count, len(buffer))
-    compressed = codec.compress(memoryview(buffer)[_RECORDS_OFFSET:])
-    if len(compressed) >= len(buffer) - _RECORDS_OFFSET:
-        return RecordBatch(buffer, count, len(buffer))
-    small = buffer[:_RECORDS_OFFSET]
-    small += compressed
-    field_format, at = _LENGTH
-    field_format.pack_into(small, at, len(small) - _LENGTH_COUNTS_FROM)
-    field_format, at = _ATTRIBUTES
-    field_format.pack_into(small, at, _TRANSACTIONAL | codec.attribute)
-    return RecordBatch(small, count, len(buffer))
-
-
-def _builder(bytes_max: int) -> Any:
-    return DefaultRecordBatchBuilder(_MAGIC, 0, 1, -1, -1, 0, batch_size=bytes_max)
-
-
-def single(key: bytes, value: bytes, timestamp_ms: int, codec: Codec) -> RecordBatch:
+async def single(key: bytes, value: bytes, timestamp_ms: int, codec: Codec) -> RecordBatch:
     """A batch of one record without headers: the checkpoint."""
-    builder = _builder(UNCOMPRESSED_BYTES_MAX)
-    builder.append(0, timestamp_ms, key, value, [])
-    return _finish(builder, 1, codec)
+    return await _finish(bytearray(plain(key, value)), 1, codec, timestamp_ms)
 
 
 class RefusedEvent(NamedTuple):
@@ -187,12 +137,11 @@ async def build(events: Sequence[Event], limits: TopicLimits, codec: Codec, time
     begin = 0
     count_max = len(events)
     while begin < len(events):
-        builder = _builder(limits.batch_bytes_max if codec.compress is None else limits.uncompressed_bytes)
-        count = await _fill(builder, events, begin, min(len(events), begin + count_max), timestamp_ms)
-        uncompressed = builder.size()
-        batch = _finish(builder, count, codec)
+        bytes_max = limits.batch_bytes_max if codec.compress is None else limits.uncompressed_bytes
+        records, count = await _fill(events, begin, min(len(events), begin + count_max), bytes_max)
+        batch = await _finish(records, count, codec, timestamp_ms)
         if codec.compress is not None:
-            limits.learn_ratio(uncompressed, batch.size())
+            limits.learn_ratio(batch.uncompressed_bytes, batch.size())
         if count > 1 and batch.size() > limits.batch_bytes_max:
             count_max = count // 2  # an odd page in the middle of well-behaved ones: the ratio alone may not be enough
             continue
@@ -204,13 +153,14 @@ async def build(events: Sequence[Event], limits: TopicLimits, codec: Codec, time
     return Built(batches, None)
 
 
-async def _fill(builder: Any, events: Sequence[Event], begin: int, end: int, timestamp_ms: int) -> int:
-    """Append what fits, at least one. aiokafka's own BatchBuilder.append adds 0.6 us of Python to each record."""
-    append = builder.append
-    for turn in range(begin, end, _EVENTS_PER_TURN):
-        for offset, event in enumerate(events[turn : min(turn + _EVENTS_PER_TURN, end)], turn - begin):
-            # The builder wants a list of headers and refuses a tuple.
-            if append(offset, timestamp_ms, event.key, event.payload, [*event.headers]) is None:
-                return offset
+async def _fill(events: Sequence[Event], begin: int, end: int, bytes_max: int) -> tuple[bytearray, int]:
+    """The records that fit, at least one, and how many they are."""
+    records, count = bytearray(), 0
+    while begin + count < end:
+        turn = events[begin + count : min(begin + count + _EVENTS_PER_TURN, end)]
+        taken = lay_out(records, turn, count, bytes_max - HEADER_BYTES)
+        count += taken
+        if taken < len(turn):
+            break
         await asyncio.sleep(0)
-    return end - begin
+    return records, count

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 
 from oplogbridge.errors import Misconfigured, Unavailable
-from oplogbridge_sinks.kafka.batches import RecordBatch
+from oplogbridge_sinks.kafka.records import RecordBatch
 
 
 class Sent(NamedTuple):

@@ -21,7 +21,7 @@ from aiokafka import errors as kafka
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.conn import AIOKafkaConnection
 
-from oplogbridge_sinks.kafka.batches import RecordBatch
+from oplogbridge_sinks.kafka.records import RecordBatch
 from oplogbridge_sinks.kafka.wire import LastTransactionRequest
 
 # After nearly every commit the next transaction's first request meets CONCURRENT_TRANSACTIONS, because the markers are

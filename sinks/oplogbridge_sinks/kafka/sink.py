@@ -19,13 +19,14 @@ from oplogbridge.errors import Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import SinkContext, SinkTraits
 from oplogbridge.values import OFFSET_MAX, Batch, Event, Position
 from oplogbridge_sinks.kafka import checkpoint as checkpoints
-from oplogbridge_sinks.kafka.batches import CODECS, RecordBatch, build, single
+from oplogbridge_sinks.kafka.batches import CODECS, build, single
 from oplogbridge_sinks.kafka.checkpoint import Checkpoint, WrittenTopic
 from oplogbridge_sinks.kafka.cluster import Cluster, Topic
 from oplogbridge_sinks.kafka.ends import LogEnds, Sent
 from oplogbridge_sinks.kafka.failures import translate
 from oplogbridge_sinks.kafka.orphans import end_orphans
 from oplogbridge_sinks.kafka.producer import Producer
+from oplogbridge_sinks.kafka.records import RecordBatch
 from oplogbridge_sinks.kafka.routes import Routes
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.topics import TOO_LARGE, Topics, as_written, changes, destination_of, topic_template
@@ -201,7 +202,7 @@ class KafkaSink:
         checkpoint = Checkpoint(next_offset, self._ctx.source_id, self._destination, self._written)
         value = checkpoints.encode(checkpoint)
         codec = self._codec if len(value) >= _CHECKPOINT_COMPRESS_BYTES_MIN else CODECS["none"]
-        record = single(self._key, value, int(self._unix_seconds() * 1000), codec)
+        record = await single(self._key, value, int(self._unix_seconds() * 1000), codec)
         sent = [Sent(self._checkpoint, record, await producer.send(record, self._checkpoint))]
         # The second batch of a partition waits for the first, so the firsts of all partitions go together.
         for turn in range(max(map(len, batches.values()), default=0)):
