@@ -132,6 +132,9 @@ class GatedSink:
         self.open_now = True
         return await self._gate.through("sink.open", self._inner.open)
 
+    async def prepare(self, events: Any) -> object:
+        return await self._gate.through("sink.prepare", lambda: self._inner.prepare(events))
+
     async def write(self, batch: Any) -> Any:
         return await self._gate.through("sink.write", lambda: self._inner.write(batch))
 

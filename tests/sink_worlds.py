@@ -12,13 +12,13 @@ that a test holds at a gate are not at work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from oplogbridge.state import Mark, Stored
 from oplogbridge.testing.clock import ManualClock
-from oplogbridge.values import Batch, Position
+from oplogbridge.values import Batch, Event, Position
 from places import Place
 from world import Instance, PipelineChoice, World
 
@@ -62,6 +62,9 @@ class CountedSink:
 
     async def open(self) -> Position | None:
         return await self._at_work.count(self._inner.open())
+
+    async def prepare(self, events: Sequence[Event]) -> object:
+        return await self._at_work.count(self._inner.prepare(events))
 
     async def write(self, batch: Batch) -> Position | None:
         return await self._at_work.count(self._inner.write(batch))

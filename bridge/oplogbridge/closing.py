@@ -1,4 +1,4 @@
-"""Closing what must not stay half closed."""
+"""Ending what must not stay half ended."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ async def to_the_end(closings: Sequence[Coroutine[Any, Any, None]]) -> None:
             _log.error("a sink could not be closed", error=repr(failed))
     if cancelled is not None:
         raise cancelled
+
+
+async def given_up(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel them and wait until they have ended; what they raised meanwhile is nobody's business any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # retrieved, or asyncio complains about it later

@@ -12,7 +12,7 @@ from oplogbridge.sink import SinkTraits
 from oplogbridge.values import Event, Malformed, Page
 
 PAGES_MAX = 4  # measured on Kafka: 8 and more pages a transaction gain nothing, 4 gain 40 % over 1
-BYTES_MAX = 16 * 2**20  # of payload ahead of the sink; one larger page still passes alone
+BYTES_MAX = 8 * 2**20  # of payload that waits; as much again is prepared, and in flight. A larger page passes alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,11 @@ class Handoff:
     def __init__(self, traits: SinkTraits) -> None:
         self._traits = traits
         self._parts: deque[Part] = deque()
-        self._bytes = 0
+        self._bytes = self._events = 0
         self._changed = asyncio.Event()
         self._error: Exception | None = None
-        self._closed = False
+        self._patient = False
+        self.closed = False
         self.entries_waiting = 0
 
     async def put(self, part: Part) -> None:
@@ -80,7 +81,18 @@ class Handoff:
             await self._changed.wait()
         self._parts.append(part)
         self._bytes += part.payload_bytes
+        self._events += len(part.events)
         self.entries_waiting += part.entries
+        self._changed.set()
+
+    @property
+    def patient(self) -> bool:
+        """While a write is in flight the taker waits for as much as one write takes; what it took would only wait."""
+        return self._patient
+
+    @patient.setter
+    def patient(self, patient: bool) -> None:
+        self._patient = patient
         self._changed.set()
 
     async def take(self) -> Part | None:
@@ -88,13 +100,13 @@ class Handoff:
 
         What was put before `fail` is taken first; then its error is raised.
         """
-        while not self._parts or self._closed:
-            if self._closed:
-                return None
-            if self._error is not None:
+        while not self.closed and (not self._parts or (self._patient and not self._is_enough())):
+            if self._error is not None and not self._parts:
                 raise self._error
             self._changed.clear()
             await self._changed.wait()
+        if self.closed:
+            return None
         taken = [self._pop()]
         count, size = len(taken[0].events), taken[0].payload_bytes
         while self._parts and taken[-1].malformed is None:
@@ -106,6 +118,15 @@ class Handoff:
         self._changed.set()
         return taken[0] if len(taken) == 1 else _merged(taken)
 
+    def _is_enough(self) -> bool:
+        """Nothing that may still be put would travel in the same write, or nothing more will be put."""
+        return (
+            len(self._parts) >= PAGES_MAX
+            or self._events >= self._traits.events_max
+            or self._bytes >= min(BYTES_MAX, self._traits.bytes_max)
+            or self._error is not None
+        )
+
     def fail(self, error: Exception) -> None:
         """Nothing more will be put, because of `error`."""
         self._error = error
@@ -113,12 +134,13 @@ class Handoff:
 
     def close(self) -> None:
         """The taker is to end, even if parts wait: they are read again from the position."""
-        self._closed = True
+        self.closed = True
         self._changed.set()
 
     def _pop(self) -> Part:
         part = self._parts.popleft()
         self._bytes -= part.payload_bytes
+        self._events -= len(part.events)
         self.entries_waiting -= part.entries
         return part
 

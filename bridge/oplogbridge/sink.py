@@ -6,13 +6,13 @@ owns its protocol: it connects, fences, writes atomically and says which error m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
-from oplogbridge.values import Batch, Position
+from oplogbridge.values import Batch, Event, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class SinkTraits:
 
 
 class Sink(Protocol):
-    """Used by one task at a time: open, then any number of the others, then close; then perhaps open again.
+    """Used by one task at a time: open, then any number of the others, then close; then perhaps open again. `prepare`
+    alone is also called while another method is under way.
 
     Every method may be cancelled at any await; only `close` may be called after that. Every method raises
     `Unavailable`, `Misconfigured` or `Fenced` as their names say, within a deadline of its own: none hangs.
@@ -57,6 +58,14 @@ class Sink(Protocol):
             Misconfigured: Also when a position must be there but cannot be read, or the destination holds what this
                 pipeline cannot have written. `move` is allowed after that: it is a person's decision (`offsets set`)
                 to go on with what stands there. The pipeline itself never does.
+        """
+
+    async def prepare(self, events: Sequence[Event]) -> object:
+        """Do ahead what the next `write` of these events needs no destination for: lay out, compress, pack.
+
+        Called while an earlier write is in flight, so that both cost time only once; whatever it returns comes back as
+        `batch.prepared`, unless that write fails. It changes nothing and asks nobody. None where there is nothing to
+        gain, and `write` must do without, too: after a rejected event, and at a caller's who never prepares.
         """
 
     async def write(self, batch: Batch) -> Position | None:

@@ -94,6 +94,7 @@ class Batch:
     events: Sequence[Event]
     from_offset: int
     next_offset: int
+    prepared: object = None  # what the sink's own `prepare` returned for exactly these events; None: nothing
 
     def before(self, index: int) -> Batch | None:
         """The part before event `index`, for a sink that must deliver it before it raises `Rejected`; None if empty."""

@@ -12,7 +12,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.values import Batch, Position
+from oplogbridge.values import Batch, Event, Position
 
 DEADLINE_SECONDS = 30.0  # a reader that takes nothing for so long is treated as gone
 POLL_SECONDS = 0.2  # how often a thread that waits for the reader looks whether it is still wanted
@@ -78,6 +78,9 @@ class StdoutSink:
         self._leaving = threading.Event()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stdout-sink")
         return None
+
+    async def prepare(self, events: Sequence[Event]) -> None:
+        """Nothing: there is too little to do."""
 
     async def write(self, batch: Batch) -> Position | None:
         lines = b"".join([event.payload.translate(_SPACES) + b"\n" for event in batch.events])

@@ -31,9 +31,11 @@ _RFC3339 = re.compile(
 class _Kind(NamedTuple):
     """What all entries of one type and operation share."""
 
+    object_type: str
+    operation: str
     event_type: str
     before_subject: bytes  # of the payload
-    operation: bytes
+    operation_text: bytes
 
 
 class _Time(NamedTuple):
@@ -81,8 +83,8 @@ class Codec:
                     time.attribute,
                     payload_of(entry, subject, key, kind, time, behind_key),
                     constant_headers,
-                    object_type,
-                    operation,
+                    kind.object_type,
+                    kind.operation,
                 )
             )
         return events
@@ -104,7 +106,7 @@ class Codec:
                 subject_text if key is subject else _encode(key),
                 behind_key,
                 sequence,
-                kind.operation,
+                kind.operation_text,
                 *_rest_of(entry),
             )
         )
@@ -123,6 +125,8 @@ class Codec:
             self._kinds.clear()
         event_type = f"oplog.{object_type}.{operation}"
         found = self._kinds[object_type, operation] = _Kind(
+            object_type,
+            operation,
             event_type,
             b'","source":"/oplogs/%b","type":%b,"subject":' % (self._source.encode(), _encode(event_type)),
             b'","operation":%b' % _encode(operation),

@@ -11,7 +11,7 @@ successor meet there as two processes meet at a server. Kill, restart and fail-o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -249,7 +249,12 @@ class MemorySink:
         self._token = self._at.take()
         return self._at.position
 
+    async def prepare(self, events: Sequence[Event]) -> object:
+        await asyncio.sleep(0)
+        return [event.sequence for event in events]
+
     async def write(self, batch: Batch) -> Position | None:
+        assert batch.prepared in (None, [event.sequence for event in batch.events]), "prepared for another batch"
         await asyncio.sleep(0)
         await self._at.pass_before()
         self._check()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from pydantic import BaseModel, field_validator
 from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.templates import Template
-from oplogbridge.values import Batch, Position
+from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.file.log import Log
 
 T = TypeVar("T")
@@ -69,6 +69,9 @@ class FileSink:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="file-sink")
         self._log = Log(self._path, self._context.owner, self._context.source_id, self.destination)
         return await self._work(self._log.open)
+
+    async def prepare(self, events: Sequence[Event]) -> None:
+        """Nothing: the lines are joined in the thread that writes them."""
 
     async def write(self, batch: Batch) -> Position | None:
         return await self._work(self._opened().append, batch)

@@ -49,12 +49,6 @@ class LogEnds:
             if partition == self._checkpoint:
                 self._advance_checkpoint(offset if known else None)
 
-    def marked(self) -> None:
-        """A transaction with the checkpoint's partition in it ended without a record: its marker stands there alone."""
-        if self._checkpoint_ends:
-            end = max(self._checkpoint_ends)  # the transaction before has got its marker, or this one could not begin
-            self._checkpoint_ends = {end, end + 1}
-
     def _advance_checkpoint(self, offset: int | None) -> None:
         if offset is not None and self._checkpoint_ends:
             topic = self._checkpoint.topic

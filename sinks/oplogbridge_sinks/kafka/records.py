@@ -1,7 +1,7 @@
 """Record batches of version 2, byte by byte as Kafka's `DefaultRecordBatch` and `DefaultRecord` have them. Pure.
 
-aiokafka's compiled builder would do, at twice the cost: it takes the headers as lists made for each record, and computes
-a checksum of the whole uncompressed batch that compressing then makes worthless (benchmarks/steps.py).
+aiokafka's compiled builder would do, at twice the cost: it takes headers as lists made for each record, and computes a
+checksum of the whole uncompressed batch that compressing then makes worthless (benchmarks/steps.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RecordBatch:
     __slots__ = ("_buffer", "_count", "uncompressed_bytes")
 
     def __init__(
-        self, records: bytes | bytearray | memoryview, *, count: int, codec: int, timestamp_ms: int, uncompressed: int
+        self, records: bytearray | memoryview, *, count: int, codec: int, timestamp_ms: int, uncompressed: int
     ) -> None:
         """`records` as they travel, so compressed unless `codec` is 0; `uncompressed` is what they were before."""
         length = HEADER_BYTES + len(records) - _LENGTH_COUNTS_FROM
@@ -42,7 +42,7 @@ class RecordBatch:
                 *(0, length, -1, _MAGIC, 0, attributes, count - 1, timestamp_ms, timestamp_ms), *_NO_PRODUCER, count
             )
         )
-        self._buffer += records
+        self._buffer += memoryview(records)
         self._count = count
         self.uncompressed_bytes = HEADER_BYTES + uncompressed
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from aiokafka import TopicPartition
 
@@ -19,15 +19,15 @@ from oplogbridge.errors import Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import SinkContext, SinkTraits
 from oplogbridge.values import OFFSET_MAX, Batch, Event, Position
 from oplogbridge_sinks.kafka import checkpoint as checkpoints
-from oplogbridge_sinks.kafka.batches import CODECS, build, single
+from oplogbridge_sinks.kafka.batches import CODECS, single
 from oplogbridge_sinks.kafka.checkpoint import Checkpoint, WrittenTopic
 from oplogbridge_sinks.kafka.cluster import Cluster, Topic
 from oplogbridge_sinks.kafka.ends import LogEnds, Sent
 from oplogbridge_sinks.kafka.failures import translate
 from oplogbridge_sinks.kafka.orphans import end_orphans
+from oplogbridge_sinks.kafka.prepared import Prepared, prepared
 from oplogbridge_sinks.kafka.producer import Producer
-from oplogbridge_sinks.kafka.records import RecordBatch
-from oplogbridge_sinks.kafka.routes import Routes
+from oplogbridge_sinks.kafka.routes import Routed, Routes
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.topics import TOO_LARGE, Topics, as_written, changes, destination_of, topic_template
 
@@ -137,6 +137,13 @@ class KafkaSink:
         for name, topic in topics.items():
             self._written.setdefault(name, as_written(topic))
 
+    async def prepare(self, events: Sequence[Event]) -> Prepared | None:
+        """The record batches. None when a topic is new: looking at it, or making it, is for `write`."""
+        routed = self._routes.by_topic(events)
+        if self._refusal is not None or self._new_topics(routed):
+            return None
+        return await self._prepared(routed)
+
     async def write(self, batch: Batch) -> Position | None:
         producer, cluster = self._opened()
         if self._refusal is not None:
@@ -146,59 +153,44 @@ class KafkaSink:
                 f"kafka: the batch begins at {batch.from_offset}, the position is {self._position.offset}: reopening"
             )
         async with self._attempt(f"write {len(batch.events)} events"):
-            routed = self._routes.by_topic(batch.events)
-            await self._require_new(producer, cluster, routed.events)
-            by_partition = self._routes.by_partition(routed.events, self._written)
-            await producer.begin([*by_partition, self._checkpoint])
-            batches, refused, reason = await self._build(producer, by_partition)
-            if routed.refused is not None and (refused is None or routed.refused.sequence < refused.sequence):
-                refused, reason = routed.refused, routed.reason
-            if refused is None:
-                return await self._commit(producer, batches, batch.next_offset)
-            # Only what stands before the refused event; the partitions of the others are in the transaction without
-            # records, which does no harm.
+            prepared = batch.prepared
+            if not isinstance(prepared, Prepared):
+                prepared = await self._prepared(await self._routed(producer, cluster, batch.events))
+            if prepared.refused is None:
+                return await self._commit(producer, prepared, batch.next_offset)
+            refused, reason = prepared.refused, prepared.reason
             before = batch.before(next(index for index, event in enumerate(batch.events) if event is refused))
-            if before is None:
-                await producer.abort_empty()
-                self._ends.marked()
-            else:
-                routed = self._routes.by_topic(before.events)
-                by_partition = self._routes.by_partition(routed.events, self._written)
-                batches, _, _ = await self._build(producer, by_partition)
-                await self._commit(producer, batches, before.next_offset)
+            if before is not None:
+                prepared = await self._prepared(await self._routed(producer, cluster, before.events))
+                await self._commit(producer, prepared, before.next_offset)
         raise Rejected(refused, reason)
 
-    async def _require_new(self, producer: Producer, cluster: Cluster, names: Iterable[str]) -> None:
+    async def _routed(self, producer: Producer, cluster: Cluster, events: Sequence[Event]) -> Routed:
         """Topics appear as types do: they are checked, or made, before the write that needs them."""
-        new = [name for name in names if name not in self._written]
+        routed = self._routes.by_topic(events)
+        new = self._new_topics(routed)
         if new:
             self._admit(await self._topics.require(cluster, new))
             await producer.know(new)
+        return routed
 
-    async def _build(
-        self, producer: Producer, by_partition: dict[TopicPartition, Sequence[Event]]
-    ) -> tuple[dict[TopicPartition, list[RecordBatch]], Event | None, str]:
-        """The batches of each partition, and the first event that its topic will never take, with the reason."""
+    def _new_topics(self, routed: Routed) -> list[str]:
+        return [name for name in routed.events if name not in self._written]
+
+    async def _prepared(self, routed: Routed) -> Prepared:
         timestamp_ms = int(self._unix_seconds() * 1000)
-        batches: dict[TopicPartition, list[RecordBatch]] = {}
-        refused: Event | None = None
-        reason = ""
-        for partition, events in by_partition.items():
-            if producer.sequence_number(partition) + len(events) > _SEQUENCE_NUMBER_MAX:
-                raise Unavailable("kafka: the producer's sequence numbers are used up: reopening")
-            limits = self._topics.limits[partition.topic]
-            built = await build(events, limits, self._codec, timestamp_ms)
-            if built.refused is None:
-                batches[partition] = built.batches
-            elif refused is None or built.refused.sequence < refused.sequence:
-                refused = built.refused
-                reason = f"its record {built.reason}: see max.message.bytes of topic {partition.topic}"
-        return batches, refused, reason
+        return await prepared(routed, self._routes, self._written, self._topics.limits, self._codec, timestamp_ms)
 
-    async def _commit(
-        self, producer: Producer, batches: dict[TopicPartition, list[RecordBatch]], next_offset: int
-    ) -> Position:
+    async def _commit(self, producer: Producer, prepared: Prepared, next_offset: int) -> Position:
         """Send the batches and the checkpoint, wait for every one of them, and only then commit."""
+        batches = prepared.batches
+        for partition, parts in batches.items():
+            if (
+                producer.sequence_number(partition) + sum([part.record_count() for part in parts])
+                > _SEQUENCE_NUMBER_MAX
+            ):
+                raise Unavailable("kafka: the producer's sequence numbers are used up: reopening")
+        await producer.begin([*batches, self._checkpoint])
         checkpoint = Checkpoint(next_offset, self._ctx.source_id, self._destination, self._written)
         value = checkpoints.encode(checkpoint)
         codec = self._codec if len(value) >= _CHECKPOINT_COMPRESS_BYTES_MIN else CODECS["none"]
@@ -227,8 +219,7 @@ class KafkaSink:
                 self._written = {}  # the topics of another template are nobody's business any more
             if self._refusal is not None or not self._written:
                 await self._accept_topics(producer, cluster)
-            await producer.begin([self._checkpoint])
-            return await self._commit(producer, {}, offset)
+            return await self._commit(producer, Prepared({}, None, ""), offset)
 
     async def _accept_topics(self, producer: Producer, cluster: Cluster) -> None:
         """From now on count on the topics as they are. Those that an unreadable checkpoint named are forgotten."""

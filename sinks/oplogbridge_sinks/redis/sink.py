@@ -27,7 +27,7 @@ from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.redis.names import hash_of, patterns_of, shown, streams_of
 from oplogbridge_sinks.redis.refusals import refusal, translate
 from oplogbridge_sinks.redis.scripts import FORMAT_VERSION, MOVE, OPEN, WRITE, Script
-from oplogbridge_sinks.redis.wire import NOTHING, Argument, Packed, Wire, pack, pack_event, parse
+from oplogbridge_sinks.redis.wire import EVENT_ARGUMENTS, Argument, Packed, Wire, pack, pack_event, parse
 
 EVENTS_MAX = 2_000  # in one script: Redis serves nobody else for its 15 ms; 1000 to 2000 measured best, 4000 slower
 BYTES_MAX = 16 * 1024 * 1024
@@ -100,6 +100,10 @@ class RedisSink:
         self._offset = int(offset) if offset else None
         return None if self._offset is None else Position(self._offset, source, destination)
 
+    async def prepare(self, events: Sequence[Event]) -> dict[str, Packed]:
+        """Packed for the script, for each stream."""
+        return self._packed(events)
+
     async def write(self, batch: Batch) -> Position | None:
         self._opened()
         if self._offset is not None and self._offset != batch.from_offset:
@@ -161,37 +165,35 @@ class RedisSink:
         )
 
     async def _write(self, batch: Batch) -> Position:
-        groups = self._packed(batch)
+        groups: dict[str, Packed] = batch.prepared or self._packed(batch.events)  # type: ignore[assignment]
+        if not batch.from_offset <= batch.events[0].sequence <= batch.events[-1].sequence < batch.next_offset:
+            raise ValueError(f"a batch from {batch.from_offset} to {batch.next_offset} holds other sequences")
         arguments: list[Argument] = [
             self._token,
             "" if self._offset is None else str(self._offset),
             str(batch.next_offset),
             *self._names(),
             self._settings.max_entries or "",
-            *map(len, groups.values()),
+            *[group.arguments // EVENT_ARGUMENTS for group in groups.values()],
         ]
-        parts = (
-            next(iter(groups.values())) if len(groups) == 1 else [part for group in groups.values() for part in group]
-        )
-        await self._run(WRITE, [self._hash, *groups], arguments, Packed(parts, 4 * len(parts)))
+        await self._run(WRITE, [self._hash, *groups], arguments, *groups.values())
         self._offset = batch.next_offset
         return self._position(batch.next_offset)
 
-    def _packed(self, batch: Batch) -> dict[str, list[bytes]]:
+    def _packed(self, events: Sequence[Event]) -> dict[str, Packed]:
         """The packed events of each stream. No order is lost between streams: one script adds them all."""
         groups: dict[str, list[bytes]] = {}
         streams, constant = self._streams, self._streams.constant
         group = groups.setdefault(constant, []) if constant else []
-        lowest = batch.from_offset
-        for event in batch.events:
-            if not lowest <= event.sequence < batch.next_offset:
-                # Inside the script this would stop it half done.
-                raise ValueError(f"sequence {event.sequence} does not ascend within {lowest} to {batch.next_offset}")
-            lowest = event.sequence + 1
+        last = -1
+        for event in events:
+            if event.sequence <= last:
+                raise ValueError(f"sequence {event.sequence} comes after {last}")  # the script would stop half done
+            last = event.sequence
             if not constant:
                 group = groups.setdefault(streams.destination(event.object_type, event.operation), [])
             group.append(pack_event(event))
-        return groups
+        return {stream: Packed(b"".join(group), EVENT_ARGUMENTS * len(group)) for stream, group in groups.items()}
 
     def _names(self) -> tuple[str, str, str]:
         return self._context.owner, self._context.source_id, self.destination
@@ -220,7 +222,7 @@ class RedisSink:
         self._wire = wire
 
     async def _run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], packed: Packed = NOTHING
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *packed: Packed
     ) -> list[bytes]:
         """Run a script and, where replicas must have what it did, wait for them; what it said beyond "ok"."""
         wire, replicas = self._wire, self._settings.wait_replicas

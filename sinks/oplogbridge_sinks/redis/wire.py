@@ -25,11 +25,11 @@ Argument = bytes | str | int
 class Packed(NamedTuple):
     """Arguments in RESP already, and how many they are."""
 
-    parts: list[bytes]
+    text: bytes
     arguments: int
 
 
-NOTHING = Packed([], 0)
+EVENT_ARGUMENTS = 4  # of a packed event: sequence, key, type, payload
 
 URL_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})  # paths; verification cannot be switched off
 
@@ -89,15 +89,15 @@ class Wire:
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
-        packed: Packed = NOTHING,
+        packed: Sequence[Packed] = (),
         more: Sequence[Argument] = (),
     ) -> list[Any]:
         """Run a script with `arguments` and then those of `packed`, and the request `more` behind it; the answers."""
         tail = (len(keys), *keys, *arguments)
         behind = [pack(more)] if more else []
-        answers = await self.ask(pack(("EVALSHA", script.sha, *tail), packed), *behind)
+        answers = await self.ask(pack(("EVALSHA", script.sha, *tail), *packed), *behind)
         if isinstance(answers[0], NoScriptError):  # a new server, or SCRIPT FLUSH: it did nothing, and EVAL teaches it
-            answers = await self.ask(pack(("EVAL", script.text, *tail), packed), *behind)
+            answers = await self.ask(pack(("EVAL", script.text, *tail), *packed), *behind)
         return answers
 
     async def _answer(self) -> Any:
@@ -129,13 +129,13 @@ class Wire:
             await self._connection.disconnect(nowait=True)
 
 
-def pack(request: Sequence[Argument], packed: Packed = NOTHING) -> bytes:
+def pack(request: Sequence[Argument], *packed: Packed) -> bytes:
     """RESP of a request, whose last arguments may be packed already."""
-    parts = [b"*%d\r\n" % (len(request) + packed.arguments)]
+    parts = [b"*%d\r\n" % (len(request) + sum([one.arguments for one in packed]))]
     for argument in request:
         text = argument if isinstance(argument, bytes) else str(argument).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(parts + packed.parts)
+    return b"".join([*parts, *[one.text for one in packed]])
 
 
 def pack_event(event: Event) -> bytes:

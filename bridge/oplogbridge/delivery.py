@@ -1,0 +1,249 @@
+"""One opening of a pipeline's sink, and the line from then on. `deliver` is all of it, in the order it happens.
+
+A delivery is used until its first trouble, and then thrown away with all that it believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from oplogbridge.choice import GoOn, ResolveStart, Stop, choose_offset, mark_of
+from oplogbridge.clock import Clock
+from oplogbridge.closing import given_up, to_the_end
+from oplogbridge.dead_letters import DeadLetters, take_back
+from oplogbridge.errors import Misconfigured, Rejected, Unavailable
+from oplogbridge.handoff import Handoff, Part, parts_of
+from oplogbridge.lease import Lease
+from oplogbridge.sink import Sink
+from oplogbridge.source.start import Pages, resolve
+from oplogbridge.spec import PipelineSpec
+from oplogbridge.state import StateStore, Stored
+from oplogbridge.status import PipelineStatus
+from oplogbridge.values import Batch, Event, Position
+
+HEARTBEAT_SECONDS = 10.0  # how long an idle pipeline may not know that its destination or its store lost something
+
+_log = structlog.get_logger()
+
+
+class Delivery:
+    """From `open` to `close`. Every method raises Unavailable, Misconfigured or Fenced as their names say."""
+
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        sink: Sink,
+        *,
+        pages: Pages,
+        store: StateStore,
+        lease: Lease,
+        clock: Clock,
+        status: PipelineStatus,
+        saved: Stored | None,
+        on_progress: Callable[[Part], None],
+        until_caught_up: bool = False,
+    ) -> None:
+        """`saved` is the last acknowledged save under this lease's token, also of an earlier delivery."""
+        self._spec = spec
+        self._sink = sink
+        self._pages = pages
+        self._store = store
+        self._lease = lease
+        self._clock = clock
+        self._status = status
+        self._on_progress = on_progress
+        self._until_caught_up = until_caught_up
+        self._handoff = Handoff(spec.traits)
+        self._position: Position | None = None  # what the sink proved last
+        self._stored: Stored | None = None  # what the store holds, as far as we know
+        self._dead_letters: DeadLetters | None = None
+        self._heartbeat_at = 0.0
+        self.saved = saved
+        self.writing = False  # a write is in flight or not saved yet: let it finish
+
+    async def open(self) -> int:
+        """Fence, then position, then stored offset; choose; save the choice before the first poll."""
+        sink, spec = self._sink, self._spec
+        self._lease.check()  # opening fences: a lost lease must not take the destination from its new owner
+        position = await sink.open()
+        stored = await self._store.load(spec.source, self._lease.token, spec.name)
+        # A store that lost its data while our token still holds must not make us resolve `latest` again.
+        known = stored if stored is not None else self.saved
+        self._stored = stored
+        choice = choose_offset(position, known, pipeline=spec.name, source=spec.source_id, destination=sink.destination)
+        match choice:
+            case Stop(reason):
+                raise Misconfigured(reason)
+            case ResolveStart():
+                offset = await resolve(spec.start, self._pages)
+            case GoOn(offset, warning):
+                if warning is not None:
+                    self._status.rewinds += 1
+                    _log.warning("destination went back", pipeline=spec.name, detail=warning)
+                    await self._take_letters_back(offset)  # before the save, which ends what we know of it
+        if position is None and spec.traits.holds_position:
+            self._lease.check()
+            position = await sink.move(offset)  # into the sink first, so that a wiped store cannot resolve it again
+        self._position = position
+        await self._save(offset)
+        self._heartbeat_at = self._clock.monotonic() + HEARTBEAT_SECONDS
+        return offset
+
+    async def deliver(self, offset: int) -> None:
+        """The line: pages are read and encoded ahead, the next write is prepared, and one write is in flight, which is
+        followed by its save. Returns when stopped, or when caught up if so asked."""
+        handoff = self._handoff
+        reading = asyncio.create_task(self._read_ahead(offset))
+        preparing = asyncio.create_task(self._prepare_next())
+        try:
+            while (ready := await preparing) is not None and not handoff.closed:
+                part, prepared = ready
+                handoff.patient = self.writing = True
+                preparing = asyncio.create_task(self._prepare_next())
+                await self._write(part, prepared)
+                await self._save(part.next_offset)
+                if part.malformed is not None:
+                    malformed = part.malformed
+                    await self._set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
+                await self._heartbeat(idle=not part.events)
+                handoff.patient = self.writing = False
+                self._status.entries_waiting = handoff.entries_waiting
+                self._on_progress(part)
+                if part.caught_up and self._until_caught_up:
+                    return
+        finally:
+            self.writing = False
+            await given_up([reading, preparing])
+
+    def stop(self) -> None:
+        """`deliver` is to return after the write in flight; what was read and prepared is given up."""
+        self._handoff.close()
+
+    async def close(self) -> None:
+        """Close both sinks to the end, also when cancelled meanwhile: half closed they would keep their connections."""
+        letters, self._dead_letters = self._dead_letters, None
+        await to_the_end([one.close() for one in (self._sink, letters) if one is not None])
+
+    # The stages before the write -----------------------------------------------------------------------------------
+
+    async def _read_ahead(self, offset: int) -> None:
+        """Fetch and encode the next pages while the sink writes; the hand-off's bound is the only brake."""
+        try:
+            while True:
+                page = await self._pages.page(offset)
+                for part in parts_of(page, self._spec.codec, self._spec.traits):
+                    await self._handoff.put(part)
+                self._status.entries_waiting = self._handoff.entries_waiting
+                offset = page.next_offset
+        except Exception as error:
+            self._handoff.fail(error)
+
+    async def _prepare_next(self) -> tuple[Part, object] | None:
+        """The next part, and what the sink made of it while the write before was in flight; None once stopped."""
+        part = await self._handoff.take()
+        if part is None:
+            return None
+        return part, await self._sink.prepare(part.events) if part.events else None
+
+    # The write and what follows it ---------------------------------------------------------------------------------
+
+    async def _write(self, part: Part, prepared: object) -> None:
+        """One atomic write, or several where the destination refuses an event for good."""
+        events = part.events
+        while events:
+            batch = Batch(events, self._from_offset(), part.next_offset, prepared)
+            self._lease.check()
+            started_at = self._clock.monotonic()
+            try:
+                self._position = await self._sink.write(batch)
+            except Rejected as rejected:
+                event = rejected.event
+                self._position = await self._position_after(event, is_first=event.sequence == events[0].sequence)
+                self._status.delivered([earlier for earlier in events if earlier.sequence < event.sequence])
+                await self._save(event.sequence)
+                await self._set_aside(event.sequence, event.key, event.payload, rejected.reason)
+                events = [later for later in events if later.sequence > event.sequence]
+                prepared = None  # was for all of them
+            else:
+                self._status.observe_write_seconds(self._clock.monotonic() - started_at)
+                self._status.delivered(events)
+                return
+
+    async def _position_after(self, rejected: Event, *, is_first: bool) -> Position | None:
+        """The sink's position behind what came before the rejected event. A destination that lost that part just now
+        shows another; saved as the mark, it would make us believe that the lost entries were filtered out."""
+        position = await self._sink.position()
+        if is_first:
+            as_promised = position == self._position
+        elif self._spec.traits.holds_position:
+            as_promised = position is not None and position.offset == rejected.sequence
+        else:
+            as_promised = True
+        if not as_promised:
+            raise Unavailable(
+                f"the destination's position is {position}, after all before sequence {rejected.sequence} was written: "
+                "reopening"
+            )
+        return position
+
+    async def _set_aside(self, sequence: int, key: bytes | None, rejected: bytes, reason: str) -> None:
+        """Stop, or keep the event as a dead letter, durably, before anything behind it is delivered."""
+        spec = self._spec
+        self._status.events_rejected += 1
+        if spec.make_dead_letters is None:
+            raise Misconfigured(
+                f"sequence {sequence} cannot be delivered: {reason}; mend it, set `on_rejected: dead_letter`, or pass "
+                f"it with `oplog-bridge offsets set {spec.name} {sequence + 1}`"
+            )
+        if self._dead_letters is None:
+            self._dead_letters = DeadLetters(
+                spec.make_dead_letters,
+                holds_position=spec.dead_letters_hold_position,
+                pipeline=spec.name,
+                source=spec.source,
+                source_id=spec.source_id,
+                lease=self._lease,
+            )
+        if await self._dead_letters.keep(sequence, key=key, rejected=rejected, reason=reason):
+            self._status.dead_letters += 1
+        await self._save(sequence + 1)
+
+    async def _take_letters_back(self, offset: int) -> None:
+        make = self._spec.make_dead_letters
+        if make is not None and self._spec.dead_letters_hold_position:
+            await take_back(make, offset=offset, pipeline=self._spec.name, lease=self._lease)
+
+    async def _save(self, offset: int) -> None:
+        """Keep the offset beside the position that the sink has now. Nothing to do when that is kept already."""
+        stored = Stored(offset, mark_of(self._position), self._spec.source_id, self._sink.destination)
+        if stored != self._stored:
+            await self._store.save(
+                self._spec.source, self._lease.token, self._spec.name, stored, replacing=self._stored
+            )
+        self._stored = self.saved = stored
+        self._status.offset = offset
+        self._status.position = None if self._position is None else self._position.offset
+
+    async def _heartbeat(self, *, idle: bool) -> None:
+        """While idle, see that destination and store still say what we believe; a write would notice by itself."""
+        now = self._clock.monotonic()
+        if not idle:
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+        elif now >= self._heartbeat_at:
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+            position = await self._sink.position()
+            if position != self._position:
+                raise Unavailable(f"the destination's position changed from {self._position} to {position}: reopening")
+            stored = await self._store.load(self._spec.source, self._lease.token, self._spec.name)
+            if stored != self._stored:
+                raise Unavailable("the stored offset is not what this process saved: reopening")
+
+    def _from_offset(self) -> int:
+        """The position that the sink must have. A sink without one takes the stored offset."""
+        if self._position is not None:
+            return self._position.offset
+        assert self._stored is not None, "an offset is saved before the first write"
+        return self._stored.offset
