@@ -6,6 +6,7 @@ A delivery is used until its first trouble, and then thrown away with all that i
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import structlog
@@ -25,6 +26,7 @@ from oplogbridge.status import PipelineStatus
 from oplogbridge.values import Batch, Event, Position
 
 HEARTBEAT_SECONDS = 10.0  # how long an idle pipeline may not know that its destination or its store lost something
+SAVE_SECONDS = 0.25  # how old a stored offset may be while the bridge is behind
 
 _log = structlog.get_logger()
 
@@ -61,6 +63,8 @@ class Delivery:
         self._stored: Stored | None = None  # what the store holds, as far as we know
         self._dead_letters: DeadLetters | None = None
         self._heartbeat_at = 0.0
+        self._save_at = 0.0
+        self._unsaved_offset: int | None = None  # delivered, and left to the next save
         self.saved = saved
         self.writing = False  # a write is in flight or not saved yet: let it finish
 
@@ -93,27 +97,34 @@ class Delivery:
         return offset
 
     async def deliver(self, offset: int) -> None:
-        """The line: pages are read and encoded ahead, the next write is prepared, and one write is in flight, which is
-        followed by its save. Returns when stopped, or when caught up if so asked."""
+        """The line: pages are read and encoded ahead, the next write is prepared, one write is in flight, and its save
+        follows. Returns when stopped, or when caught up if so asked."""
         handoff = self._handoff
         reading = asyncio.create_task(self._read_ahead(offset))
         preparing = asyncio.create_task(self._prepare_next())
         try:
             while (ready := await preparing) is not None and not handoff.closed:
                 part, prepared = ready
-                handoff.patient = self.writing = True
+                self.writing = True
+                handoff.write_begins()
                 preparing = asyncio.create_task(self._prepare_next())
                 await self._write(part, prepared)
-                await self._save(part.next_offset)
+                if self._may_save_later(part, preparing):
+                    self._unsaved_offset = self._status.offset = part.next_offset
+                else:
+                    await self._save(part.next_offset)
                 if part.malformed is not None:
                     malformed = part.malformed
                     await self._set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
                 await self._heartbeat(idle=not part.events)
-                handoff.patient = self.writing = False
+                handoff.write_ended()
+                self.writing = False
                 self._status.entries_waiting = handoff.entries_waiting
                 self._on_progress(part)
                 if part.caught_up and self._until_caught_up:
-                    return
+                    break
+            if self._unsaved_offset is not None:
+                await self._save(self._unsaved_offset)
         finally:
             self.writing = False
             await given_up([reading, preparing])
@@ -134,10 +145,12 @@ class Delivery:
         try:
             while True:
                 page = await self._pages.page(offset)
-                for part in parts_of(page, self._spec.codec, self._spec.traits):
-                    await self._handoff.put(part)
-                self._status.entries_waiting = self._handoff.entries_waiting
                 offset = page.next_offset
+                parts = deque(parts_of(page, self._spec.codec, self._spec.traits))
+                del page  # 1.5 MB, which would be kept for as long as the hand-off is full
+                while parts:
+                    await self._handoff.put(parts.popleft())
+                self._status.entries_waiting = self._handoff.entries_waiting
         except Exception as error:
             self._handoff.fail(error)
 
@@ -152,7 +165,7 @@ class Delivery:
 
     async def _write(self, part: Part, prepared: object) -> None:
         """One atomic write, or several where the destination refuses an event for good."""
-        events = part.events
+        events, payload_bytes = part.events, part.payload_bytes
         while events:
             batch = Batch(events, self._from_offset(), part.next_offset, prepared)
             self._lease.check()
@@ -162,14 +175,17 @@ class Delivery:
             except Rejected as rejected:
                 event = rejected.event
                 self._position = await self._position_after(event, is_first=event.sequence == events[0].sequence)
-                self._status.delivered([earlier for earlier in events if earlier.sequence < event.sequence])
+                earlier = [one for one in events if one.sequence < event.sequence]
+                earlier_bytes = sum([len(one.payload) for one in earlier])
+                self._status.delivered(earlier, earlier_bytes)
                 await self._save(event.sequence)
                 await self._set_aside(event.sequence, event.key, event.payload, rejected.reason)
-                events = [later for later in events if later.sequence > event.sequence]
+                events = events[len(earlier) + 1 :]
+                payload_bytes -= earlier_bytes + len(event.payload)
                 prepared = None  # was for all of them
             else:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
-                self._status.delivered(events)
+                self._status.delivered(events, payload_bytes)
                 return
 
     async def _position_after(self, rejected: Event, *, is_first: bool) -> Position | None:
@@ -216,6 +232,19 @@ class Delivery:
         if make is not None and self._spec.dead_letters_hold_position:
             await take_back(make, offset=offset, pipeline=self._spec.name, lease=self._lease)
 
+    def _may_save_later(self, part: Part, preparing: asyncio.Task[tuple[Part, object] | None]) -> bool:
+        """While the next write is ready and the destination itself proves how far it is, saving after each write would
+        only hold that up: a crash finds the position ahead of the mark, and goes on from there (docs/adr/0008)."""
+        return (
+            self._spec.traits.holds_position
+            and part.malformed is None
+            and not part.caught_up
+            and self._clock.monotonic() < self._save_at
+            and preparing.done()
+            and not preparing.cancelled()
+            and preparing.exception() is None
+        )
+
     async def _save(self, offset: int) -> None:
         """Keep the offset beside the position that the sink has now. Nothing to do when that is kept already."""
         stored = Stored(offset, mark_of(self._position), self._spec.source_id, self._sink.destination)
@@ -224,6 +253,8 @@ class Delivery:
                 self._spec.source, self._lease.token, self._spec.name, stored, replacing=self._stored
             )
         self._stored = self.saved = stored
+        self._unsaved_offset = None
+        self._save_at = self._clock.monotonic() + SAVE_SECONDS
         self._status.offset = offset
         self._status.position = None if self._position is None else self._position.offset
 

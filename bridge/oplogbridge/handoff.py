@@ -11,7 +11,8 @@ from oplogbridge.codec.encode import Codec
 from oplogbridge.sink import SinkTraits
 from oplogbridge.values import Event, Malformed, Page
 
-PAGES_MAX = 4  # measured on Kafka: 8 and more pages a transaction gain nothing, 4 gain 40 % over 1
+PAGES_MAX = 4  # in one write; measured on Kafka: 8 and more pages a transaction gain nothing, 4 gain 40 % over 1
+AHEAD_PAGES_MAX = 6  # that are prepared or wait: a write and half of the next. 8 cost 4 MiB and gain nothing
 BYTES_MAX = 8 * 2**20  # of payload that waits; as much again is prepared, and in flight. A larger page passes alone
 
 
@@ -70,13 +71,14 @@ class Handoff:
         self._bytes = self._events = 0
         self._changed = asyncio.Event()
         self._error: Exception | None = None
-        self._patient = False
+        self._patient = False  # a write is in flight
+        self._taken = 0  # parts that were taken and are being prepared
         self.closed = False
         self.entries_waiting = 0
 
     async def put(self, part: Part) -> None:
-        """Hand a part over; waits while the taker is behind by PAGES_MAX parts or BYTES_MAX bytes."""
-        while self._parts and (len(self._parts) >= PAGES_MAX or self._bytes + part.payload_bytes > BYTES_MAX):
+        """Hand a part over; waits while the taker is behind by so many parts or bytes."""
+        while self._parts and self._is_full(part.payload_bytes):
             self._changed.clear()
             await self._changed.wait()
         self._parts.append(part)
@@ -85,14 +87,14 @@ class Handoff:
         self.entries_waiting += part.entries
         self._changed.set()
 
-    @property
-    def patient(self) -> bool:
-        """While a write is in flight the taker waits for as much as one write takes; what it took would only wait."""
-        return self._patient
+    def write_begins(self) -> None:
+        """What was taken is in flight now. Until it has ended the taker waits for as much as one write can take, since
+        what it takes would only wait."""
+        self._patient, self._taken = True, 0
+        self._changed.set()
 
-    @patient.setter
-    def patient(self, patient: bool) -> None:
-        self._patient = patient
+    def write_ended(self) -> None:
+        self._patient = False
         self._changed.set()
 
     async def take(self) -> Part | None:
@@ -115,8 +117,13 @@ class Handoff:
             if count > self._traits.events_max or size > self._traits.bytes_max:
                 break
             taken.append(self._pop())
+        self._taken = len(taken)
         self._changed.set()
         return taken[0] if len(taken) == 1 else _merged(taken)
+
+    def _is_full(self, more_bytes: int) -> bool:
+        waiting = len(self._parts)
+        return waiting >= PAGES_MAX or waiting + self._taken >= AHEAD_PAGES_MAX or self._bytes + more_bytes > BYTES_MAX
 
     def _is_enough(self) -> bool:
         """Nothing that may still be put would travel in the same write, or nothing more will be put."""

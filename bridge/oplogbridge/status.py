@@ -80,11 +80,11 @@ class PipelineStatus:
     rewinds: int = 0  # the destination lost acknowledged writes
     observe_write_seconds: Callable[[float], None] = _ignore
 
-    def delivered(self, events: Sequence[Event]) -> None:
+    def delivered(self, events: Sequence[Event], payload_bytes: int) -> None:
         """Count events that are durable; those that were refused are not among them."""
         if events:
             self.events_delivered += len(events)
-            self.bytes_delivered += sum([len(event.payload) for event in events])
+            self.bytes_delivered += payload_bytes
             self.writes += 1
             self.last_event_sequence, self.last_event_time = events[-1].sequence, events[-1].time
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from aiokafka.record.util import calc_crc32c
 
@@ -42,7 +43,7 @@ class RecordBatch:
                 *(0, length, -1, _MAGIC, 0, attributes, count - 1, timestamp_ms, timestamp_ms), *_NO_PRODUCER, count
             )
         )
-        self._buffer += memoryview(records)
+        self._buffer += records
         self._count = count
         self.uncompressed_bytes = HEADER_BYTES + uncompressed
 
@@ -63,7 +64,7 @@ class RecordBatch:
         field_format, at = _PRODUCER
         field_format.pack_into(self._buffer, at, producer_id, producer_epoch, base_sequence)
         field_format, at = _CRC
-        covered = memoryview(self._buffer)[_CRC_COUNTS_FROM:]
+        covered: Any = memoryview(self._buffer)[_CRC_COUNTS_FROM:]
         field_format.pack_into(self._buffer, at, calc_crc32c(covered))
 
     def _build(self) -> bytearray:
