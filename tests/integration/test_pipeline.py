@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -122,6 +123,60 @@ async def test_stop_while_a_write_is_in_flight_finishes_and_saves_it() -> None:
         assert world.sequences == [1, 2, 3]
         assert world.stored() == Stored(4, Mark(4), SOURCE_ID, world.at_text())
         assert world.memory.leases == {}
+
+
+async def write_three_in_a_row(world: World) -> list[str]:
+    """Behind, with the next write prepared each time; what was called, of writes and saves."""
+    world.source.append(18)
+    one = world.start()
+    write = one.gate.hold("sink.write")
+    await world.until(lambda: write.is_reached)
+    await world.run(100)  # all that fits is read ahead
+    begun = len(one.gate.calls)
+    for _ in range(2):
+        following = one.gate.hold("sink.write")
+        write.release()
+        await world.until(lambda held=following: held.is_reached)  # type: ignore[misc]
+        write = following
+    write.release()
+    await world.until(lambda: len(world.sequences) == 18)
+    await world.run(1)
+    return [call for call in one.gate.calls[begun:] if call in ("sink.write", "store.save")]
+
+
+async def test_behind_a_save_may_wait_but_the_last_one_never_does() -> None:
+    async with World(PipelineChoice(settings=MemorySettings(events_max=3))) as world:
+        calls = await write_three_in_a_row(world)
+
+        assert world.sequences == world.source.sequences
+        assert ("sink.write", "sink.write") in pairwise(calls)
+        assert world.stored() == Stored(19, Mark(19), SOURCE_ID, world.at_text())
+
+
+async def test_without_a_position_at_the_destination_every_write_is_saved() -> None:
+    async with World(PipelineChoice(settings=MemorySettings(events_max=3, holds_position=False))) as world:
+        calls = await write_three_in_a_row(world)
+
+        assert ("sink.write", "sink.write") not in pairwise(calls)
+
+
+async def test_a_drain_saves_what_was_left_to_the_next_save() -> None:
+    async with World(PipelineChoice(settings=MemorySettings(events_max=3))) as world:
+        world.source.append(18)
+        one = world.start()
+        first = one.gate.hold("sink.write")
+        await world.until(lambda: first.is_reached)
+        await world.run(100)
+        second = one.gate.hold("sink.write")
+        first.release()
+        await world.until(lambda: second.is_reached)
+
+        one.stop()
+        second.release()
+        await asyncio.wait_for(one.ended(), 5)
+
+        assert world.sequences == [1, 2, 3, 4, 5, 6]
+        assert world.stored() == Stored(7, Mark(7), SOURCE_ID, world.at_text())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.errors import Misconfigured
-from oplogbridge.handoff import BYTES_MAX, PAGES_MAX, Handoff, Part, parts_of
+from oplogbridge.handoff import AHEAD_PAGES_MAX, BYTES_MAX, PAGES_MAX, Handoff, Part, parts_of
 from oplogbridge.sink import SinkTraits
 from oplogbridge.source.decode import PageDecoder
 from oplogbridge.testing import make_event
@@ -174,6 +174,44 @@ async def test_the_putter_waits_when_so_many_parts_wait() -> None:
     await handoff.take()
     await putting
     assert handoff.entries_waiting == PAGES_MAX
+
+
+async def test_the_putter_waits_when_so_many_parts_are_ahead_of_the_write_in_flight() -> None:
+    handoff = Handoff(traits())
+    for sequence in range(PAGES_MAX):
+        await handoff.put(part(sequence))
+    await handoff.take()  # being prepared
+    for sequence in range(PAGES_MAX, AHEAD_PAGES_MAX):
+        await handoff.put(part(sequence))
+    putting = asyncio.create_task(handoff.put(part(99)))
+
+    assert await is_stuck(putting)
+    handoff.write_begins()
+    await putting
+
+
+@pytest.mark.parametrize("enough", ["pages", "events", "bytes", "error", "write ended"])
+async def test_while_a_write_is_in_flight_the_taker_waits_for_all_that_the_next_one_can_take(enough: str) -> None:
+    bounds = traits(events_max=PAGES_MAX - 1) if enough == "events" else traits()
+    handoff = Handoff(bounds)
+    handoff.write_begins()
+    taking = asyncio.create_task(handoff.take())
+    await handoff.put(part(1))
+    await handoff.put(part(2))
+    assert await is_stuck(taking)
+
+    if enough == "write ended":
+        handoff.write_ended()
+    elif enough == "error":
+        handoff.fail(Misconfigured("no more"))
+    else:
+        await handoff.put(part(3, payload_bytes=BYTES_MAX - 20 if enough == "bytes" else 10))
+        if enough == "pages":
+            assert await is_stuck(taking)
+            await handoff.put(part(4))
+
+    wanted = {"pages": [1, 2, 3, 4], "events": [1, 2, 3], "bytes": [1, 2, 3]}.get(enough, [1, 2])
+    assert sequences(await taking) == wanted
 
 
 async def test_the_putter_waits_when_so_many_bytes_wait_but_one_large_part_passes_alone() -> None:

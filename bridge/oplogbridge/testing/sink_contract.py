@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 import pytest
@@ -104,6 +105,32 @@ class SinkContract:
             await within(rig, sink.write(batch))
             await assert_holds(rig, [batch])
 
+    async def test_a_batch_prepared_while_another_is_written_arrives_as_any_other(self, rig: SinkRig) -> None:
+        batches = [make_batch(FIRST, FIRST + 1), make_batch(FIRST + 5, FIRST + 7, from_offset=FIRST + 2)]
+        batches.append(make_batch(FIRST + 8))
+
+        async with opened(rig) as sink:
+            prepared = await within(rig, sink.prepare(batches[0].events))
+            for batch, following in zip(batches, [*batches[1:], make_batch(FIRST + 9)], strict=True):
+                writing = asyncio.create_task(sink.write(replace(batch, prepared=prepared)))
+                prepared = await within(rig, sink.prepare(following.events))
+                position = await within(rig, writing)
+                assert offset_of(position) == (batch.next_offset if rig.traits.holds_position else None)
+
+        await assert_holds(rig, batches)  # and not what was prepared last
+
+    async def test_a_prepared_batch_after_a_failed_one_is_nobodys(self, rig: SinkRig) -> None:
+        """Closed and opened again, the sink writes what it is given then, whatever it once prepared."""
+        lost, kept = make_batch(FIRST, FIRST + 1), make_batch(FIRST)
+
+        async with opened(rig) as sink:
+            await within(rig, sink.prepare(lost.events))
+            await within(rig, sink.close())
+            await within(rig, sink.open())
+            await within(rig, sink.write(kept))
+
+        await assert_holds(rig, [kept])
+
     async def test_every_byte_arrives(self, rig: SinkRig) -> None:
         odd = [
             make_event(FIRST, payload=b""),
@@ -182,6 +209,21 @@ class SinkContract:
             await within(rig, sink.write(rest))
 
         await assert_holds(rig, [before, rest])
+
+    @needs("size limit")
+    async def test_a_prepared_batch_with_an_event_that_is_too_large_is_written_up_to_it(self, rig: SinkRig) -> None:
+        assert rig.rejected_bytes is not None
+        poison = make_event(FIRST + 2, payload=b"x" * rig.rejected_bytes)
+        before = make_batch(FIRST, FIRST + 1, next_offset=poison.sequence)
+        whole = make_batch(*before.events, poison, FIRST + 3)
+
+        async with opened(rig) as sink:
+            prepared = await within(rig, sink.prepare(whole.events))
+            with pytest.raises(Rejected) as rejected:
+                await within(rig, sink.write(replace(whole, prepared=prepared)))
+            assert rejected.value.event is poison
+
+        await assert_holds(rig, [before])
 
     @needs("size limit")
     async def test_a_poison_event_at_the_front_leaves_everything_as_it_was(self, rig: SinkRig) -> None:

@@ -188,7 +188,8 @@ class RedisSink:
         last = -1
         for event in events:
             if event.sequence <= last:
-                raise ValueError(f"sequence {event.sequence} comes after {last}")  # the script would stop half done
+                # Inside the script this would stop it half done.
+                raise ValueError(f"sequence {event.sequence} does not ascend: it comes after {last}")
             last = event.sequence
             if not constant:
                 group = groups.setdefault(streams.destination(event.object_type, event.operation), [])
