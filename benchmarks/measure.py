@@ -68,6 +68,7 @@ class Watch:
         self._child = child
         self._destination = destination
         self._watching: asyncio.Task[None] | None = None
+        self._over = False
         self.samples: list[Sample] = []
 
     @contextlib.asynccontextmanager
@@ -80,14 +81,13 @@ class Watch:
         except TimeoutError as error:
             raise self._child.failed(f"was not done in {RUN_WITHIN_SECONDS:g} s") from error
         finally:
-            watching.cancel()
+            self._over = True  # not by cancelling it: redis-py was seen to swallow that, and then it watches for ever
             await asyncio.wait([watching])
-        if not watching.cancelled():
-            watching.result()  # it ended before its time: what it raised is why
+        watching.result()  # what it raised is why it ended before its time
 
     async def _watch(self) -> None:
         used, server = Meter(self._child.pid), Meter(self._destination.server_pid)
-        while True:
+        while not self._over:
             end = await self._destination.end()
             now, by_child = monotonic(), used.read()
             self.samples.append(Sample(now, end, by_child.cpu_seconds, by_child.rss_bytes, server.read().cpu_seconds))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from oplogbridge.errors import Misconfigured
-from oplogbridge.source.one_by_one import PageRaw, read_one_by_one
+from oplogbridge.source.one_by_one import PageRaw, decode_page_raw, read_one_by_one
 from oplogbridge.source.order import ascending, malformed_ascending
 from oplogbridge.source.rounded import RoundedRuns
 from oplogbridge.source.wire import EntryMalformed, PageWire, decode_page, entries_of
@@ -87,14 +87,14 @@ class PageDecoder:
 
     def _read(self, body: bytes) -> tuple[PageWire | PageRaw, list[Entry], list[Malformed], bool]:
         """The page, its entries, and whether any of them is numbered by a number rather than by text."""
-        if not self.keep_raw:
-            try:
-                wire = decode_page(body)
-                entries, numbers = entries_of(wire.entries)
-            except (msgspec.DecodeError, EntryMalformed):
-                pass  # an unknown field or a malformed entry
-            else:
-                return wire, entries, [], numbers
+        try:
+            wire = decode_page(body)
+            raws = decode_page_raw(body).entries if self.keep_raw else [None] * len(wire.entries)
+            entries, numbers = entries_of(wire.entries, raws)
+        except (msgspec.DecodeError, EntryMalformed):
+            pass  # an unknown field or a malformed entry
+        else:
+            return wire, entries, [], numbers
         return read_one_by_one(body, keep_raw=self.keep_raw)
 
 

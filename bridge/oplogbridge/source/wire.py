@@ -49,8 +49,10 @@ _decode_name = msgspec.json.Decoder(_ObjectName).decode
 _KNOWN = frozenset(EntryWire.__struct_fields__)
 
 
-def entries_of(wires: Sequence[EntryWire]) -> tuple[list[Entry], bool]:
+def entries_of(wires: Sequence[EntryWire], raws: Sequence[Raw | None]) -> tuple[list[Entry], bool]:
     """The entries of a page, and whether they are numbered by numbers rather than by text.
+
+    `raws` are their bytes, where those are to be kept, else as many None.
 
     Raises:
         EntryMalformed, msgspec.DecodeError: One of them at least is malformed.
@@ -58,9 +60,9 @@ def entries_of(wires: Sequence[EntryWire]) -> tuple[list[Entry], bool]:
     ids = [wire.sequence_id for wire in wires]
     sequences = _sequences_of(ids)
     if sequences is None:  # an old source, or one malformed entry among good ones
-        return [entry_of(wire) for wire in wires], UNSET in ids
+        return [entry_of(wire, raw) for wire, raw in zip(wires, raws, strict=True)], UNSET in ids
     entries: list[Entry] = []
-    for wire, sequence in zip(wires, sequences, strict=True):
+    for wire, sequence, raw in zip(wires, sequences, raws, strict=True):
         try:
             head = _decode_head(wire.object)
         except msgspec.DecodeError:
@@ -78,7 +80,7 @@ def entries_of(wires: Sequence[EntryWire]) -> tuple[list[Entry], bool]:
                 wire.events,
                 wire.app_id,
                 None,
-                None,
+                raw,
             )
         )
     return entries, False
