@@ -82,19 +82,7 @@ def varint(number: int) -> bytes:
     return bytes(text)
 
 
-class _Varints(dict[int, bytes]):
-    """Made at the first use: the lengths and offsets of one pipeline are few."""
-
-    COUNT_MAX = 20_000  # 1.5 MiB; the lengths of very uneven events are not worth keeping
-
-    def __missing__(self, number: int) -> bytes:
-        text = varint(number)
-        if len(self) < self.COUNT_MAX:
-            self[number] = text
-        return text
-
-
-_VARINTS = _Varints()
+_VARINTS = [varint(number) for number in range(1 << 14)]  # 0.7 MiB: what nearly all lengths and offsets come to
 
 
 def lay_out(records: bytearray, events: Sequence[Event], first: int, bytes_max: int) -> int:
@@ -109,27 +97,30 @@ def lay_out(records: bytearray, events: Sequence[Event], first: int, bytes_max: 
             headers = event.constant_headers
             headers_text = _constant_headers(headers)
         key, payload, sequence = event.key, event.payload, event.id.encode()
-        record = join(
-            (
-                b"\0\0",  # attributes, and the difference from the batch's timestamp
-                varints[number],
-                varints[len(key)],
-                key,
-                varints[len(payload)],
-                payload,
-                headers_text,
-                varints[len(sequence)],
-                sequence,
+        try:
+            record = join(
+                (
+                    b"\0\0",  # attributes, and the difference from the batch's timestamp
+                    varints[number],
+                    varints[len(key)],
+                    key,
+                    varints[len(payload)],
+                    payload,
+                    headers_text,
+                    varints[len(sequence)],
+                    sequence,
+                )
             )
-        )
-        if number and len(records) + len(record) + _LENGTH_BYTES_MAX > bytes_max:
+            length = varints[len(record)]
+        except IndexError:  # a large one
+            tail = headers_text + _text(sequence)
+            record = join((b"\0\0", varint(number), _text(key), _text(payload), tail))
+            length = varint(len(record))
+        if number and len(records) + len(length) + len(record) > bytes_max:
             return number - first
-        records += varints[len(record)]
+        records += length
         records += record
     return len(events)
-
-
-_LENGTH_BYTES_MAX = 5
 
 
 def _constant_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:
