@@ -17,7 +17,7 @@ from source import PAGE_ENTRIES
 
 from oplogbridge.assembly import sources_of, store_of
 from oplogbridge.bridge import Bridge
-from oplogbridge.cli.serving import quiet_garbage_collector
+from oplogbridge.cli.serving import keep_freed_memory, quiet_garbage_collector
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import load
 from oplogbridge.supervisor import SourceSpec
@@ -42,6 +42,7 @@ async def _run(config: Path) -> None:
         until_caught_up=True,
     )
     quiet_garbage_collector()
+    keep_freed_memory()
     await bridge.run()
     bridge.raise_if_stopped()
 

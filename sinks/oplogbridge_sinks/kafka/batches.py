@@ -24,7 +24,7 @@ from oplogbridge_sinks.kafka.records import HEADER_BYTES, RecordBatch, lay_out, 
 
 BATCH_BYTES_MAX = 1_048_588  # Kafka's default of max.message.bytes
 UNCOMPRESSED_BYTES_MAX = 8 << 20  # per builder: what 4 pages of 2 KB events need, and a bound on memory
-_EVENTS_PER_TURN = 256  # of the event loop: about 0.3 ms
+_EVENTS_PER_TURN = 1000  # of the event loop: about 0.5 ms
 _HEADROOM = 0.8  # of the limit, so that a batch of slightly worse data than the last one is not built twice
 
 _INLINE_BYTES_MAX = 64 << 10  # compressed at once, in less time than it takes to hand it to a thread
@@ -130,8 +130,7 @@ async def build(events: Sequence[Event], limits: TopicLimits, codec: Codec, time
     `timestamp_ms` is the wall clock of this write, never the entry's own time: a broker deletes by timestamp, so a
     backfill of last year's entries into a topic that keeps a week would be gone as soon as it was written.
 
-    Waits for nothing, but lets the event loop turn between events: the transaction's first request is under way, and
-    nearly always has to be repeated once (CONCURRENT_TRANSACTIONS).
+    Lets the event loop turn now and then: the write before is under way, and wants its answers heard.
     """
     batches: list[RecordBatch] = []
     begin = 0
