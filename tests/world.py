@@ -34,8 +34,9 @@ from oplogbridge.state.memory import Memory, MemoryStateStore
 from oplogbridge.status import PipelineStatus, SourceStatus
 from oplogbridge.supervisor import ClosableClient, SourceRunner, SourceSpec
 from oplogbridge.testing.clock import ManualClock
-from oplogbridge.testing.memory import MemoryDestination, MemorySettings
+from oplogbridge.testing.memory import MemorySettings
 from oplogbridge.testing.memory import plugin as memory_plugin
+from oplogbridge.testing.memory_destination import MemoryDestination
 from scripted import Gate, GatedClient, GatedSink, GatedStore, ScriptedSource
 
 SOURCE = "shop"

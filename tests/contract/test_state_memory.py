@@ -8,7 +8,8 @@ from oplogbridge.state import StateStore
 from oplogbridge.state.memory import Memory, MemoryStateStore
 from oplogbridge.state.urls import state_store
 from oplogbridge.testing.clock import ManualClock
-from oplogbridge.testing.state_contract import ALICE, StatePlace, StateStoreContract
+from oplogbridge.testing.state_contract import StateStoreContract
+from oplogbridge.testing.state_place import ALICE, StatePlace
 
 
 class MemoryPlace:

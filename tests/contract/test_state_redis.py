@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from oplogbridge.state import StateStore
 from oplogbridge.state.urls import state_store
 from oplogbridge.testing.clock import ManualClock
-from oplogbridge.testing.state_contract import StatePlace, StateStoreContract
+from oplogbridge.testing.state_contract import StateStoreContract
+from oplogbridge.testing.state_place import StatePlace
 from services import RedisServer
 
 

@@ -13,15 +13,8 @@ from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.state.sqlite import SqliteStateStore
 from oplogbridge.state.sqlite_file import SqliteFile, translated
 from oplogbridge.testing.clock import ManualClock
-from oplogbridge.testing.state_contract import (
-    ALICE,
-    BOB,
-    StatePlace,
-    StateStoreContract,
-    acquired,
-    audit_record,
-    stored,
-)
+from oplogbridge.testing.state_contract import StateStoreContract
+from oplogbridge.testing.state_place import ALICE, BOB, StatePlace, acquired, audit_record, stored
 
 
 class SqlitePlace:

@@ -15,7 +15,7 @@ from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.state.redis import RedisStateStore, permissions
 from oplogbridge.state.urls import RedisAddress
 from oplogbridge.testing.proxy import FaultProxy
-from oplogbridge.testing.state_contract import ALICE, BOB, acquired, audit_record, stored
+from oplogbridge.testing.state_place import ALICE, BOB, acquired, audit_record, stored
 from services import RedisServer
 
 _LONG_SECONDS = 3600.0

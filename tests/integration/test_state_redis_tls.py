@@ -19,7 +19,7 @@ from oplogbridge.state.redis import RedisStateStore
 from oplogbridge.state.urls import RedisAddress, state_store
 from oplogbridge.testing.clock import ManualClock
 from oplogbridge.testing.proxy import FaultProxy
-from oplogbridge.testing.state_contract import ALICE, acquired
+from oplogbridge.testing.state_place import ALICE, acquired
 from services import RedisServer
 
 _VALID = datetime.timedelta(days=1)

@@ -16,7 +16,7 @@ import pytest
 from oplogbridge.clock import SystemClock
 from oplogbridge.errors import Unavailable
 from oplogbridge.state.sqlite import SqliteStateStore
-from oplogbridge.testing.state_contract import BOB, acquired, stored
+from oplogbridge.testing.state_place import BOB, acquired, stored
 
 _LONG_SECONDS = 3600.0
 _SHORT_SECONDS = 0.5
@@ -28,7 +28,7 @@ from pathlib import Path
 from oplogbridge.clock import SystemClock
 from oplogbridge.errors import BridgeError
 from oplogbridge.state.sqlite import SqliteStateStore
-from oplogbridge.testing.state_contract import ALICE, stored
+from oplogbridge.testing.state_place import ALICE, stored
 
 async def main() -> None:
     store = SqliteStateStore(Path(sys.argv[1]), name="oplog-bridge", clock=SystemClock())

@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oplogbridge.testing.memory import MemoryDestination, MemorySettings, MemorySink
+    from oplogbridge.testing.memory import MemorySettings, MemorySink
+    from oplogbridge.testing.memory_destination import MemoryDestination
     from oplogbridge.testing.sink_contract import SinkContract
     from oplogbridge.testing.sink_rig import Delivered, SinkRig, make_batch, make_event
 
@@ -27,12 +28,21 @@ __all__ = [
     "make_event",
 ]
 
-_MODULES = {"Memory": "memory", "SinkContract": "sink_contract"}  # by how a name begins; the rest is in `sink_rig`
+_MODULES = {
+    "MemoryDestination": "memory_destination",
+    "Memory": "memory",
+    "SinkContract": "sink_contract",
+}  # by how a name begins; the rest is in `sink_rig`
 
 if "pytest" in sys.modules:
     # The suite's asserts must explain themselves in a third party's test run too, and pytest rewrites only what it
     # was told about before the import.
-    sys.modules["pytest"].register_assert_rewrite("oplogbridge.testing.sink_contract", "oplogbridge.testing.sink_rig")
+    sys.modules["pytest"].register_assert_rewrite(
+        *[
+            f"oplogbridge.testing.{name}"
+            for name in ("sink_contract", "sink_delivers", "sink_positions", "sink_survives", "sink_rig")
+        ]
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -12,177 +12,28 @@ asks again until it has: then `ttl_seconds` is real and short.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
 
 import pytest
 
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
-from oplogbridge.state import AuditRecord, Holder, Mark, StateStore, Stored, kept
-
-_PATIENCE_SECONDS = 20.0
-_LONG_SECONDS = 3600.0
-_CANCELLED_AFTER_TURNS = range(14)  # of the event loop: before the request, during it, after it
-_T = TypeVar("_T")
-
-ALICE = Holder("alice-1f", "host-a", 11, "http://10.0.0.1:8090")
-BOB = Holder("bob-2e", "host-b", 22, None)
-
-
-class StatePlace(Protocol):
-    """One state, onto which any number of stores open: as many bridge instances."""
-
-    ttl_seconds: float  # a short lease
-
-    async def store(self) -> StateStore:
-        """Another store onto the same state, open. The place closes it after the test."""
-
-    async def let_time_pass(self, seconds: float) -> None:
-        """Move the store's clock, where it can be moved."""
-
-    async def wipe(self) -> None:
-        """Make the state forget everything, while stores are open."""
-
-    async def claim_format(self, version: int) -> None:
-        """Note that this version of the format was written here."""
-
-    async def put_stored(self, pipeline: str, text: str) -> None:
-        """Write the text of a `Stored` past the store."""
+from oplogbridge.state import Mark, Stored, kept
+from oplogbridge.testing.state_leases import KeepsLeases
+from oplogbridge.testing.state_place import (
+    ALICE,
+    BOB,
+    CANCELLED_AFTER_TURNS,
+    LONG_SECONDS,
+    StatePlace,
+    acquired,
+    audit_record,
+    cancelled_after,
+    mended,
+    stored,
+)
 
 
-def stored(offset: int, *, mark: Mark | None = None) -> Stored:
-    return Stored(offset, mark, source="https://oplog.example/api/v4/533b", destination="kafka:oplog.shop")
-
-
-class StateStoreContract:
+class StateStoreContract(KeepsLeases):
     """Subclass it and give it a `place` fixture."""
-
-    @pytest.fixture
-    def place(self) -> StatePlace:
-        raise NotImplementedError("a subclass of StateStoreContract gives the place")
-
-    # --- leases -------------------------------------------------------------------------------------------------------
-
-    async def test_a_free_source_is_acquired_with_a_token_of_epoch_and_nonce(self, place: StatePlace) -> None:
-        store = await place.store()
-        token = await store.acquire("shop", ALICE, _LONG_SECONDS)
-        assert token is not None
-        assert re.fullmatch(r"1-[0-9a-f]{16,}", token)
-
-    async def test_nobody_acquires_a_source_that_somebody_holds(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        await acquired(one, "shop", ALICE)
-        assert await two.acquire("shop", BOB, _LONG_SECONDS) is None
-        assert await one.acquire("shop", BOB, _LONG_SECONDS) is None
-        assert await one.acquire("shop", ALICE, _LONG_SECONDS) is None, "its own, but it does not reclaim"
-
-    async def test_sources_are_leased_apart(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        await acquired(one, "shop", ALICE)
-        assert await two.acquire("shop:2", BOB, _LONG_SECONDS) is not None
-        assert await two.acquire("Läden/één %2F", BOB, _LONG_SECONDS) is not None
-
-    async def test_a_released_lease_is_free_and_the_next_token_is_newer_and_other(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        tokens = []
-        for store in (one, two, one, one):
-            tokens.append(await acquired(store, "shop", ALICE))
-            await store.release("shop", tokens[-1])
-        epochs = [int(token.partition("-")[0]) for token in tokens]
-        nonces = {token.partition("-")[2] for token in tokens}
-        assert epochs == sorted(set(epochs))
-        assert len(nonces) == len(tokens)
-
-    async def test_a_stranger_releases_nothing(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        token = await acquired(one, "shop", ALICE)
-        await two.release("shop", "1-" + "0" * 32)
-        await two.release("warehouse", token)
-        await one.renew("shop", token, _LONG_SECONDS)
-        assert await two.acquire("shop", BOB, _LONG_SECONDS) is None
-
-    async def test_a_lease_that_ran_out_is_taken_over_and_its_old_holder_is_fenced(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        old = await acquired(one, "shop", ALICE, place.ttl_seconds)
-        await one.save("shop", old, "p", stored(5), replacing=None)
-        new = await taken_over(place, two, "shop", BOB)
-        assert int(new.partition("-")[0]) > int(old.partition("-")[0])
-        with pytest.raises(Fenced):
-            await one.renew("shop", old, _LONG_SECONDS)
-        with pytest.raises(Fenced):
-            await one.load("shop", old, "p")
-        with pytest.raises(Fenced):
-            await one.save("shop", old, "p", stored(6), replacing=stored(5))
-        await one.release("shop", old)
-        await two.renew("shop", new, _LONG_SECONDS)
-        assert await two.load("shop", new, "p") == stored(5)
-
-    async def test_a_lease_that_ran_out_is_nobodys_even_before_it_is_taken(self, place: StatePlace) -> None:
-        store = await place.store()
-        token = await acquired(store, "shop", ALICE, place.ttl_seconds)
-        await short_leases_ran_out(place)
-        assert await store.holder("shop") is None
-        with pytest.raises(Fenced):
-            await store.renew("shop", token, _LONG_SECONDS)
-        with pytest.raises(Fenced):
-            await store.load("shop", token, "p")
-        with pytest.raises(Fenced):
-            await store.save("shop", token, "p", stored(5), replacing=None)
-        assert await store.peek("p") is None
-
-    async def test_a_renewed_lease_holds_longer(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        token = await acquired(one, "shop", ALICE, place.ttl_seconds)
-        await one.renew("shop", token, _LONG_SECONDS)
-        await short_leases_ran_out(place)
-        assert await two.acquire("shop", BOB, _LONG_SECONDS) is None
-        await one.renew("shop", token, _LONG_SECONDS)
-
-    async def test_a_renewal_with_a_wrong_token_changes_nothing(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        token = await acquired(one, "shop", ALICE, place.ttl_seconds)
-        for wrong in ("", "1", token[:-1], token + "0", token.partition("-")[0] + "-" + "0" * 32):
-            with pytest.raises(Fenced):
-                await two.renew("shop", wrong, _LONG_SECONDS)
-        await taken_over(place, two, "shop", BOB)
-
-    async def test_an_instance_that_reclaims_takes_its_own_lease_back_at_once(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        before = Holder("bridge-0", "host-a", 11, None, reclaims=True)
-        after = Holder("bridge-0", "host-b", 12, None, reclaims=True)
-        old = await acquired(one, "shop", before)
-        new = await acquired(two, "shop", after)
-        assert await two.holder("shop") == after
-        with pytest.raises(Fenced):
-            await one.renew("shop", old, _LONG_SECONDS)
-        await two.renew("shop", new, _LONG_SECONDS)
-
-    async def test_an_instance_that_reclaims_does_not_take_anybody_elses_lease(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        await acquired(one, "shop", Holder("bridge-1", "host-a", 11, None, reclaims=True))
-        assert await two.acquire("shop", Holder("bridge-0", "host-b", 12, None, reclaims=True), _LONG_SECONDS) is None
-
-    async def test_of_many_that_acquire_at_once_exactly_one_does(self, place: StatePlace) -> None:
-        stores = [await place.store() for _ in range(4)]
-        requests = [store.acquire("shop", BOB, _LONG_SECONDS) for store in stores for _ in range(2)]
-        tokens = [token for token in await asyncio.gather(*requests) if token is not None]
-        assert len(tokens) == 1
-        await stores[-1].renew("shop", tokens[0], _LONG_SECONDS)
-
-    async def test_everybody_sees_who_holds_a_lease(self, place: StatePlace) -> None:
-        one, two = await place.store(), await place.store()
-        assert await two.holder("shop") is None
-        token = await acquired(one, "shop", ALICE)
-        assert await one.holder("shop") == ALICE
-        assert await two.holder("shop") == ALICE
-        await one.renew("shop", token, _LONG_SECONDS)
-        assert await two.holder("shop") == ALICE
-        assert await two.acquire("shop", BOB, _LONG_SECONDS) is None, "looking leaves no trace"
-        await one.release("shop", token)
-        assert await two.holder("shop") is None
-
-    # --- offsets ------------------------------------------------------------------------------------------------------
 
     async def test_what_was_saved_is_loaded(self, place: StatePlace) -> None:
         one, two = await place.store(), await place.store()
@@ -280,8 +131,8 @@ class StateStoreContract:
         with pytest.raises(Fenced):
             await one.save("shop", forgotten, "p", stored(6), replacing=None)
         with pytest.raises(Fenced):
-            await one.renew("shop", forgotten, _LONG_SECONDS)
-        new = await mended(lambda: two.acquire("shop", BOB, _LONG_SECONDS))
+            await one.renew("shop", forgotten, LONG_SECONDS)
+        new = await mended(lambda: two.acquire("shop", BOB, LONG_SECONDS))
         assert new is not None
         assert new != forgotten
         await one.release("shop", forgotten)
@@ -342,14 +193,14 @@ class StateStoreContract:
         await store.close()
         await store.open()
         assert await store.load("shop", token, "p") == stored(5)
-        await store.renew("shop", token, _LONG_SECONDS)
-        assert await (await place.store()).acquire("shop", BOB, _LONG_SECONDS) is None
+        await store.renew("shop", token, LONG_SECONDS)
+        assert await (await place.store()).acquire("shop", BOB, LONG_SECONDS) is None
 
     async def test_a_closed_store_is_unavailable(self, place: StatePlace) -> None:
         store = await place.store()
         await store.close()
         with pytest.raises(Unavailable, match="not open"):
-            await store.acquire("shop", ALICE, _LONG_SECONDS)
+            await store.acquire("shop", ALICE, LONG_SECONDS)
         with pytest.raises(Unavailable, match="not open"):
             await store.peek("p")
 
@@ -357,23 +208,23 @@ class StateStoreContract:
         one, two = await place.store(), await place.store()
         token = await acquired(one, "shop", ALICE)
         await two.close()
-        await one.renew("shop", token, _LONG_SECONDS)
+        await one.renew("shop", token, LONG_SECONDS)
 
     async def test_a_lease_taken_for_a_cancelled_caller_is_the_next_callers_at_once(self, place: StatePlace) -> None:
         one, two = await place.store(), await place.store()
-        for turns in _CANCELLED_AFTER_TURNS:
-            token = await cancelled_after(turns, asyncio.create_task(one.acquire("shop", ALICE, _LONG_SECONDS)))
+        for turns in CANCELLED_AFTER_TURNS:
+            token = await cancelled_after(turns, asyncio.create_task(one.acquire("shop", ALICE, LONG_SECONDS)))
             if token is None:
                 token = await acquired(one, "shop", ALICE)
-            await one.renew("shop", token, _LONG_SECONDS)
-            assert await two.acquire("shop", BOB, _LONG_SECONDS) is None
+            await one.renew("shop", token, LONG_SECONDS)
+            assert await two.acquire("shop", BOB, LONG_SECONDS) is None
             await one.release("shop", token)
 
     async def test_a_cancelled_save_happened_or_did_not_and_the_store_goes_on(self, place: StatePlace) -> None:
         store = await place.store()
         token = await acquired(store, "shop", ALICE)
         before: Stored | None = None
-        for turns in _CANCELLED_AFTER_TURNS:
+        for turns in CANCELLED_AFTER_TURNS:
             value = stored(1000 + turns)
             save = asyncio.create_task(store.save("shop", token, "p", value, replacing=before))
             await cancelled_after(turns, save)
@@ -386,49 +237,3 @@ class StateStoreContract:
                 await store.save("shop", token, "p", before, replacing=found)
             except Unavailable:
                 before = await store.load("shop", token, "p")
-
-
-async def acquired(store: StateStore, source: str, holder: Holder, ttl_seconds: float = _LONG_SECONDS) -> str:
-    token = await store.acquire(source, holder, ttl_seconds)
-    assert token is not None
-    return token
-
-
-async def taken_over(place: StatePlace, store: StateStore, source: str, holder: Holder) -> str:
-    """Asks again until the lease, one of `place.ttl_seconds`, has run out."""
-    await place.let_time_pass(place.ttl_seconds)
-    async with asyncio.timeout(_PATIENCE_SECONDS):
-        while True:
-            token = await store.acquire(source, holder, _LONG_SECONDS)
-            if token is not None:
-                return token
-
-
-async def short_leases_ran_out(place: StatePlace) -> None:
-    """Every lease of `place.ttl_seconds` taken before this call: one that is taken now has run out."""
-    store = await place.store()
-    await acquired(store, "canary", ALICE, place.ttl_seconds)
-    await taken_over(place, store, "canary", BOB)
-
-
-async def mended(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """A store that notices that its state was replaced under it may be unavailable, once."""
-    try:
-        return await ask()
-    except Unavailable:
-        return await ask()
-
-
-async def cancelled_after(turns: int, task: asyncio.Task[_T]) -> _T | None:
-    """Cancel a request after so many turns of the event loop; its result when it was faster."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return None
-
-
-def audit_record(number: int) -> AuditRecord:
-    return AuditRecord(1_795_000_000.25 + number, "op@host", "offsets set", "p", f"{2**63 - number} → earliest")
