@@ -62,7 +62,9 @@ PURE = [
     "source/rounded.py",
     "source/settle.py",
     "source/turns.py",
-    "source/wire.py",
+    "source/sequences.py",
+    "source/wire_v1.py",
+    "source/wire_v4.py",
 ]
 IMPURE_MODULES = {
     "asyncio",

@@ -9,8 +9,7 @@ from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.config.settings import AuthSettings, PipelineSettings, Settings, SinkChoice, SourceSettings
 from oplogbridge.sink import Sink, SinkContext
-from oplogbridge.source.client import Credentials, OplogClient
-from oplogbridge.source.decode import PageDecoder
+from oplogbridge.source.client import APIS, Credentials, OplogClient
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import StateStore
 from oplogbridge.state.urls import state_store
@@ -45,7 +44,9 @@ def source_of(
             name=name,
             url=source.url,
             credentials=_credentials(source.auth),
-            decoder=PageDecoder(keep_raw=keep_raw, rounded_allowed=source.rounded_sequences == "allow"),
+            api=APIS[source.api],
+            keep_raw=keep_raw,
+            rounded_allowed=source.rounded_sequences == "allow",
             page_limit=source.page_limit,
             page_bytes_max=source.page_bytes_max,
             request_timeout_seconds=source.request_timeout,

@@ -12,7 +12,6 @@ import pytest
 
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
 from oplogbridge.source.client import Credentials, OplogClient, retry_after_seconds
-from oplogbridge.source.decode import PageDecoder
 from pages import strings
 from raw_server import Answer, Peer, RawServer, answers, response
 
@@ -34,7 +33,6 @@ async def client_of(
         name="shop",
         url=url,
         credentials=credentials,
-        decoder=PageDecoder(),
         page_limit=page_limit,
         page_bytes_max=page_bytes_max,
         request_timeout_seconds=timeout_seconds,

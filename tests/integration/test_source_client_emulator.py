@@ -13,7 +13,6 @@ from oplogbridge.clock import SystemClock
 from oplogbridge.emulator.faults import Fault
 from oplogbridge.emulator.server import Emulator
 from oplogbridge.source.client import Credentials, OplogClient
-from oplogbridge.source.decode import PageDecoder
 from world import PipelineChoice, World
 
 INTERVAL = 0.02
@@ -32,7 +31,7 @@ async def a_line(
                 name="shop",
                 url=emulator.url,
                 credentials=credentials,
-                decoder=PageDecoder(rounded_allowed=rounded),
+                rounded_allowed=rounded,
                 page_limit=5,
                 page_bytes_max=2**20,
                 request_timeout_seconds=0.3,

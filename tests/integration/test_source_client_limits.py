@@ -13,7 +13,6 @@ import pytest
 from oplogbridge.emulator.server import Emulator
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.source.client import OplogClient
-from oplogbridge.source.decode import PageDecoder
 from pages import entry, page, strings
 from raw_server import Peer, RawServer, response
 
@@ -26,7 +25,6 @@ async def client_of(url: str, *, page_limit: int = 1000, page_bytes_max: int = B
         name="shop",
         url=url,
         credentials=None,
-        decoder=PageDecoder(),
         page_limit=page_limit,
         page_bytes_max=page_bytes_max,
         request_timeout_seconds=20.0,

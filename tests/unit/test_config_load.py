@@ -52,7 +52,7 @@ def test_five_mistakes_are_five_lines(write):
 
     assert message == (
         "oplog-bridge.yaml: 5 problems\n"
-        "  sources.shop.url: must end in /api/v4/{backend-deployment-id}\n"
+        "  sources.shop.url: must end in /api/v4/{backend-deployment-id} or in /api/v1\n"
         "  sources.shop.auth.username: the variable OPLOG_USER is not set, and has no default "
         '(did you mean "OPLOG_USR"?)\n'
         "  sources.shop.page_limit: must be at most 1000, is 5000\n"

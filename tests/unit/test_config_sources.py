@@ -46,9 +46,9 @@ def test_a_url_has_one_spelling_and_is_the_id_unless_one_is_given(written, norma
         ("https:///api/v4/x", "must be a URL: https://HOST/api/v4/{backend-deployment-id}"),
         ("https://host:port/api/v4/x", "must be a URL: https://HOST/api/v4/{backend-deployment-id}"),
         ("https://host/api\n/v4/x", "must be a URL: https://HOST/api/v4/{backend-deployment-id}"),
-        ("https://host/api/v4/", "must end in /api/v4/{backend-deployment-id}"),
-        ("https://host/api/v4/x/oplog.json", "must end in /api/v4/{backend-deployment-id}"),
-        ("https://host/api/v1", "must end in /api/v4/{backend-deployment-id}"),
+        ("https://host/api/v4/", "must end in /api/v4/{backend-deployment-id} or in /api/v1"),
+        ("https://host/api/v4/x/oplog.json", "must end in /api/v4/{backend-deployment-id} or in /api/v1"),
+        ("https://host/api/v1/shop", "must end in /api/v4/{backend-deployment-id} or in /api/v1"),
         ("https://ada:correct-horse@host/api/v4/x", "must not hold a user or password: they belong under auth"),
         ("https://host/api/v4/x?start=1", "must not hold a query or a fragment"),
         ("https://host/api/v4/x#a", "must not hold a query or a fragment"),
@@ -117,8 +117,8 @@ def test_credentials_are_one_of_two_ways(auth, line):
         ("poll_interval", "2h", "must be 0s to 1h"),
         ("page_bytes_max", "1B", "must be 64KiB to 1GiB"),
         ("page_bytes_max", 1024, "must be a size with its unit: 512B, 64KiB, 1MiB, 1GiB"),
-        ("api", "v1", "v1 comes in a later version"),
-        ("api", "v5", 'must be v4, is "v5"'),
+        ("api", "v1", "api must be v4, as url has it"),
+        ("api", "v5", 'must be v4 or v1, is "v5"'),
         ("rounded_sequences", "ignore", 'must be stop or allow, is "ignore"'),
         ("allow_http", "perhaps", "must be true or false"),
         ("id", "a\nb", "must be one line of text"),
@@ -162,3 +162,24 @@ def test_one_id_is_one_source():
     data = with_source(id="shop")
     data["sources"]["other"] = {"url": URL + "6", "id": "shop"}
     assert mistakes(data) == ["sources.other.id: is the same as sources.shop.id: an id names one source"]
+
+
+def test_a_source_of_api_v1_names_itself():
+    v1 = {"url": "https://host/api/v1", "api": "v1"}
+
+    assert source(**v1, id="shop").id == "shop"
+    assert mistakes(with_source(**v1)) == [
+        "sources.shop: needs an id with api: v1, whose URL does not name the deployment"
+    ]
+    assert mistakes(with_source(url="https://host/api/v1", id="shop")) == [
+        "sources.shop: api must be v1, as url has it"
+    ]
+
+
+@pytest.mark.parametrize(("start", "refused"), [("latest", True), ("2026-11-22T10:00:00Z", True), ("17", False)])
+def test_a_pipeline_of_api_v1_begins_where_no_tail_is_asked_for(start, refused):
+    data = with_source(url="https://host/api/v1", api="v1", id="shop")
+    data["pipelines"]["out"]["start"] = start
+
+    why = "pipelines.out.start: must be earliest or a sequence: API v1 cannot show its newest entries"
+    assert mistakes(data) == ([why] if refused else [])

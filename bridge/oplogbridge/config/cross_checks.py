@@ -13,7 +13,7 @@ from oplogbridge.config.checks import check_subject
 from oplogbridge.config.destinations import shared_destinations
 from oplogbridge.config.problems import Hidden, Problem, path_text
 from oplogbridge.config.settings import SinkChoice
-from oplogbridge.config.source_urls import check_source_url, normal_source_url
+from oplogbridge.config.source_urls import api_of, check_source_url, normal_source_url
 from oplogbridge.nearest import hint
 
 SUGGESTIONS_MAX = 20  # comparing a thousand wrong names with a thousand right ones takes a minute
@@ -33,6 +33,7 @@ def cross_check(
         source = pipeline.get("source")
         if isinstance(source, str) and source in sources:
             yield from _subjects_of_others(name, source, pipeline.get("filter"))
+            yield from _start_without_tail(name, sources[source], pipeline.get("start"))
         if pipeline.get("on_rejected") == "dead_letter" and "dead_letter" not in pipeline:
             text = "is required with on_rejected: dead_letter (a sink: kind, and its keys)"
             yield Problem(("pipelines", name, "dead_letter"), text)
@@ -58,18 +59,32 @@ def _polled_twice(sources: Mapping[str, Any]) -> Iterator[Problem]:
         for name, source in sources.items():
             value = source.get(key) if isinstance(source, dict) else None
             if key == "url":
-                value = _normal_or_none(value)
+                value = _place_or_none(source)
             if isinstance(value, str) and first.setdefault(value, name) != name:
                 other = path_text(("sources", first[value], key))
                 yield Problem(("sources", name, key), f"is the same as {other}: {why}")
 
 
-def _normal_or_none(value: object) -> str | None:
+def _place_or_none(source: Any) -> str | None:
+    """What is polled: of v4 the URL names it, of v1 the credentials do."""
+    value = source.get("url") if isinstance(source, dict) else None
     try:
         check_source_url(value)
     except ValueError:
         return None
-    return normal_source_url(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    url = normal_source_url(value)
+    return url if api_of(url) == "v4" else f"{url} {source.get('auth')}"
+
+
+def _start_without_tail(pipeline: str, source: Any, start: object) -> Iterator[Problem]:
+    """`latest` and a time are found by the newest entries, which only v4 shows."""
+    if not isinstance(source, dict) or source.get("api") != "v1" or not isinstance(start, str):
+        return
+    if start != "earliest" and not start.isdecimal():
+        text = "must be earliest or a sequence: API v1 cannot show its newest entries"
+        yield Problem(("pipelines", pipeline, "start"), text)
 
 
 def _subjects_of_others(pipeline: str, source: str, wanted: Any) -> Iterator[Problem]:

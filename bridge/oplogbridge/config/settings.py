@@ -45,7 +45,7 @@ from oplogbridge.config.checks import (
     refuse_reserved,
 )
 from oplogbridge.config.listen import Listen, parse_listen
-from oplogbridge.config.source_urls import check_encrypted, check_source_url, normal_source_url
+from oplogbridge.config.source_urls import api_of, check_encrypted, check_source_url, normal_source_url
 from oplogbridge.config.starts import ALLOWED as STARTS_ALLOWED
 from oplogbridge.config.starts import parse_start
 from oplogbridge.durations import DurationBetween, SizeBetween
@@ -127,9 +127,9 @@ class SourceSettings(_Model):
     # Before `url`, whose check asks for it.
     allow_http: bool = Field(default=False, description="http:// to another host, with the credentials in clear text")
     url: Annotated[str, BeforeValidator(check_source_url), AfterValidator(normal_source_url)] = Field(
-        description="the API of one deployment: https://…/api/v4/{backend-deployment-id}"
+        description="the API of one deployment: https://…/api/v4/{backend-deployment-id}, or https://…/api/v1"
     )
-    api: Annotated[Literal["v4"], later("v1")] = Field(default="v4", description="the vendor's API")
+    api: Literal["v4", "v1"] = Field(default="v4", description="the version of the vendor's API, as `url` has it")
     id: str = Field(default="", description="what stored offsets name; the default is the url", max_length=500)
     auth: AuthSettings | None = Field(default=None, description="username and password, or token")
     poll_interval: Annotated[float, DurationBetween("0s", "1h")] = Field(
@@ -157,7 +157,17 @@ class SourceSettings(_Model):
     def _default_id(cls, value: str, info: ValidationInfo) -> str:
         if not value.isprintable():
             raise ValueError("must be one line of text")
+        if not value and info.data.get("api") == "v1":
+            raise ValueError("needs an id with api: v1, whose URL does not name the deployment")
         return value or info.data.get("url", "")
+
+    @field_validator("api")
+    @classmethod
+    def _api_of_url(cls, value: str, info: ValidationInfo) -> str:
+        url = info.data.get("url")  # not there: it is a mistake of its own
+        if url is not None and value != api_of(url):
+            raise ValueError(f"api must be {api_of(url)}, as url has it")
+        return value
 
     @field_validator("url")
     @classmethod

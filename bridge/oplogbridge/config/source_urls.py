@@ -7,7 +7,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from oplogbridge.config.listen import is_loopback
 
-_PATH = re.compile(r"(/[A-Za-z0-9._~%-]+)*/api/v4/[A-Za-z0-9._~-]+/?")
+_PATHS = {
+    "v4": re.compile(r"(/[A-Za-z0-9._~%-]+)*/api/v4/[A-Za-z0-9._~-]+/?"),
+    "v1": re.compile(r"(/[A-Za-z0-9._~%-]+)*/api/v1/?"),  # the deployment is told by the credentials
+}
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -22,9 +25,15 @@ def check_source_url(value: object) -> object:
         raise ValueError("must not hold a user or password: they belong under auth")
     if "?" in value or "#" in value:
         raise ValueError("must not hold a query or a fragment")
-    if not _PATH.fullmatch(parts.path):
-        raise ValueError("must end in /api/v4/{backend-deployment-id}")
+    if not any(path.fullmatch(parts.path) for path in _PATHS.values()):
+        raise ValueError("must end in /api/v4/{backend-deployment-id} or in /api/v1")
     return value
+
+
+def api_of(url: str) -> str:
+    """The version of the API that a checked URL is of."""
+    path = urlsplit(url).path
+    return next(version for version, form in _PATHS.items() if form.fullmatch(path))
 
 
 def normal_source_url(url: str) -> str:

@@ -32,6 +32,8 @@ def routes(backend: Backend) -> list[web.RouteDef]:
     return [
         web.get("/api/v4/{deployment}/oplog.json", oplog, allow_head=False),
         web.get("/api/v4/{deployment}/oplog", oplog, allow_head=False),
+        web.get("/api/v1/_oplog.json", oplog, allow_head=False),
+        web.get("/api/v1/_oplog", oplog, allow_head=False),
         web.route("*", "/{path:.*}", nowhere),
     ]
 
@@ -88,8 +90,9 @@ async def _oplog(backend: Backend, request: web.Request, record: Request) -> web
 def _refusal(backend: Backend, request: web.Request) -> web.Response | None:
     if not _let_in(backend, request.headers.get("Authorization", "")):
         return answers.access_denied()
-    if request.match_info["deployment"] != backend.settings.deployment:
-        return answers.error("ACCOUNT_NOT_FOUND", f"No account found with ID: '{request.match_info['deployment']}'")
+    deployment = request.match_info.get("deployment", backend.settings.deployment)  # v1: told by the credentials
+    if deployment != backend.settings.deployment:
+        return answers.error("ACCOUNT_NOT_FOUND", f"No account found with ID: '{deployment}'")
     if backend.bucket is not None and not backend.bucket.take(backend.clock.monotonic()):
         refusal = answers.usual(429)
         if backend.switches.retry_after:
@@ -124,7 +127,7 @@ def _is_token(backend: Backend, text: str) -> bool:
 def _page(backend: Backend, request: web.Request, record: Request) -> bytes:
     """The page's bytes, compressed when asked for. Only a page without faults is prepared, and only once."""
     switches = backend.switches
-    query = parse_query(request.query, switches)
+    query = parse_query(request.query, switches, "v4" if "deployment" in request.match_info else "v1")
     zipped = switches.gzip and "gzip" in request.headers.get("Accept-Encoding", "").lower()
     wrong = backend.faults.all("page")
     if wrong:

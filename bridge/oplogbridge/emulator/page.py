@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from oplogbridge.emulator.log import Log, Row
+from oplogbridge.emulator.page_v1 import render_v1
 from oplogbridge.emulator.sequences import float_rounded
 from oplogbridge.emulator.switches import Switches
 from oplogbridge.values import OFFSET_MAX
@@ -25,6 +27,7 @@ class Query:
     limit: int
     tail: bool
     sequence_ids: bool
+    api: Literal["v4", "v1"] = "v4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,11 @@ class Answer:
     next_start: int
 
 
-def parse_query(parameters: Mapping[str, str], switches: Switches) -> Query:
-    """Unknown parameters are ignored; an empty value counts as absent, as the vendor's own client relies on."""
+def parse_query(parameters: Mapping[str, str], switches: Switches, api: Literal["v4", "v1"] = "v4") -> Query:
+    """Unknown parameters are ignored (v1 knows neither `tail` nor `sequence_ids`); an empty value counts as absent, as
+    the vendor's own client relies on."""
+    if api == "v1":
+        parameters = {name: parameters[name] for name in ("start", "end", "limit") if name in parameters}
     start = _number(parameters, "start", default=0, least=0, most=OFFSET_MAX)
     end = _number(parameters, "end", default=OFFSET_MAX, least=0, most=OFFSET_MAX)
     if start > end:
@@ -50,7 +56,7 @@ def parse_query(parameters: Mapping[str, str], switches: Switches) -> Query:
             raise BadParameter(f"'limit' must not be greater than {switches.limit_max}.")
         limit = switches.limit_max
     sequence_ids = _flag(parameters, "sequence_ids") and switches.sequence_ids == "honoured"
-    return Query(start, end, limit, tail, sequence_ids)
+    return Query(start, end, limit, tail, sequence_ids, api)
 
 
 def read_answer(log: Log, query: Query, switches: Switches, *, hidden: frozenset[int] = frozenset()) -> Answer:
@@ -68,6 +74,8 @@ def read_answer(log: Log, query: Query, switches: Switches, *, hidden: frozenset
 
 
 def render(answer: Answer, query: Query, switches: Switches, datamodel_hash: str) -> bytes:
+    if query.api == "v1":
+        return render_v1(answer.rows, switches)
     parts = [b'{"entries":[', _entries(answer.rows, query, switches), b'],"datamodel_hash":"', datamodel_hash.encode()]
     if not query.sequence_ids:
         return b"".join([*parts, b'"}'])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,6 +20,9 @@ from aiohttp.connector import Connection
 
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.source.decode import PageDecoder, PageUnreadable
+from oplogbridge.source.one_by_one import ReadPage
+from oplogbridge.source.wire_v1 import read_v1
+from oplogbridge.source.wire_v4 import read_v4
 from oplogbridge.values import OFFSET_EARLIEST, Page
 
 RATE_LIMITED_SECONDS_MIN = 1.0  # vendor: "wait at least 1 second" after a 429
@@ -85,8 +88,23 @@ class LimitTooLarge(Exception):
         self.lasting = lasting
 
 
+class Api(NamedTuple):
+    """How one version of the vendor's API is asked."""
+
+    path: str
+    parameters: Mapping[str, str]
+    read: Callable[[bytes, bool], ReadPage]
+    has_tail: bool  # it can show its newest entries
+
+
+APIS = {
+    "v4": Api("oplog.json", {"sequence_ids": "true"}, read_v4, has_tail=True),
+    "v1": Api("_oplog.json", {}, read_v1, has_tail=False),
+}
+
+
 class OplogClient:
-    """The v4 oplog of one deployment. v1 will be a second class with the same three methods."""
+    """The oplog of one deployment."""
 
     def __init__(
         self,
@@ -94,20 +112,24 @@ class OplogClient:
         name: str,
         url: str,
         credentials: Credentials | None,
-        decoder: PageDecoder,
+        api: Api = APIS["v4"],
+        keep_raw: bool = False,
+        rounded_allowed: bool = False,
         page_limit: int,
         page_bytes_max: int,
         request_timeout_seconds: float,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`check` is asked once more between connecting and sending, since connecting can take as long as a lease."""
+        """`keep_raw` and `rounded_allowed` are as `PageDecoder` has them. `check` is asked once more between connecting
+        and sending, since connecting can take as long as a lease."""
         self._name = name
-        self._url = f"{url.rstrip('/')}/oplog.json"
+        self._api = api
+        self._url = f"{url.rstrip('/')}/{api.path}"
         self._headers = {"Accept": "application/json"}
         self._credentials = credentials
         if credentials is not None:
             self._headers["Authorization"] = credentials.header
-        self._decoder = decoder
+        self._decoder = PageDecoder(keep_raw, rounded_allowed, api.read)
         self._page_limit = page_limit
         self._page_bytes_max = page_bytes_max
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_seconds)
@@ -128,13 +150,18 @@ class OplogClient:
             Unavailable: Try again; a halved limit is among the reasons.
             Misconfigured: Any answer that trying again will not change.
         """
-        page = await self._get({"start": str(offset), "limit": str(self._limit), "sequence_ids": "true"}, offset)
+        page = await self._get({"start": str(offset), "limit": str(self._limit), **self._api.parameters}, offset)
         self._limit = min(self._limit * 2, self._limit_max)
         return page
 
     async def poll_tail(self) -> Page:
-        """The newest entries, in ascending order whatever the source's order is."""
-        return await self._get({"tail": "true", "sequence_ids": "true"}, OFFSET_EARLIEST)
+        """The newest entries, in ascending order whatever the source's order is. Raises as `poll` does."""
+        if not self._api.has_tail:
+            raise Misconfigured(
+                f"source {self._name}: its API cannot show its newest entries: start from a sequence or `earliest`, or "
+                "read it by API v4"
+            )
+        return await self._get({"tail": "true", **self._api.parameters}, OFFSET_EARLIEST)
 
     async def _get(self, params: dict[str, str], offset: int) -> Page:
         try:
@@ -218,7 +245,9 @@ def _error_of(name: str, response: aiohttp.ClientResponse, body: str) -> Unavail
             "set `url` to where the API is"
         )
     if status == 404:
-        return Misconfigured(f"{said}: check `url` of the source, it ends in /api/v4/ and the backend deployment's id")
+        return Misconfigured(
+            f"{said}: check `url` of the source, it ends in /api/v4/ and the backend deployment's id, or in /api/v1"
+        )
     return Misconfigured(f"{said}: check the source's settings, or ask the vendor")
 
 

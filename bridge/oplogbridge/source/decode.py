@@ -1,22 +1,23 @@
 """From the bytes of a page to a checked `Page`. Pure.
 
-Two forms exist (docs/source.md): where `sequence_ids=true` is honoured every entry has a string `sequence_id` and the
-page has `has_more` and `next_request_start`; elsewhere the entry has an integer `sequence` and only an empty page says
-that nothing follows.
+Three forms exist (docs/source.md). Of v4 two: where `sequence_ids=true` is honoured every entry has a string
+`sequence_id` and the page has `has_more` and `next_request_start`; elsewhere the entry has an integer `sequence` and
+only an empty page says that nothing follows. Of v1 one: a bare array of entries in another shape (`wire_v1.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from oplogbridge.errors import Misconfigured
-from oplogbridge.source.one_by_one import PageRaw, decode_page_raw, read_one_by_one
+from oplogbridge.source.one_by_one import ReadPage
 from oplogbridge.source.order import ascending, malformed_ascending
 from oplogbridge.source.rounded import RoundedRuns
-from oplogbridge.source.wire import EntryMalformed, PageWire, decode_page, entries_of
-from oplogbridge.values import OFFSET_MAX, Entry, Malformed, Page
+from oplogbridge.source.wire_v4 import read_v4
+from oplogbridge.values import OFFSET_MAX, Page
 
 
 class PageUnreadable(Exception):
@@ -25,10 +26,15 @@ class PageUnreadable(Exception):
 
 @dataclass(slots=True)
 class PageDecoder:
-    """Decodes the pages of one source. `keep_raw` keeps every entry's bytes, for pipelines of format `raw`."""
+    """Decodes the pages of one source.
+
+    `keep_raw` keeps every entry's bytes, for pipelines of format `raw`. `read` knows the form of the source's API:
+    `wire_v4.read_v4` or `wire_v1.read_v1`.
+    """
 
     keep_raw: bool = False
     rounded_allowed: bool = False
+    read: Callable[[bytes, bool], ReadPage] = read_v4
     _rounded: RoundedRuns = field(default_factory=RoundedRuns)
 
     def decode(self, body: bytes, from_offset: int) -> Page:
@@ -40,7 +46,7 @@ class PageDecoder:
                 different entries with one sequence, sequences that were rounded, bytes that are not UTF-8.
         """
         try:
-            wire, entries, malformed, numbers = self._read(body)
+            found = self.read(body, self.keep_raw)
             body.decode()  # msgspec.Raw does not check UTF-8 inside; once per page is cheap
         except UnicodeDecodeError as error:
             raise Misconfigured(
@@ -54,7 +60,8 @@ class PageDecoder:
         except msgspec.DecodeError as error:
             raise PageUnreadable(f"the answer is not a page of the oplog ({error})") from error
 
-        entries, reordered = ascending(entries)
+        malformed = found.malformed
+        entries, reordered = ascending(found.entries)
         dropped = 0
         if entries and entries[0].sequence < from_offset:
             kept = [entry for entry in entries if entry.sequence >= from_offset]
@@ -63,39 +70,27 @@ class PageDecoder:
             wanted = [one for one in malformed if one.sequence >= from_offset]
             dropped += len(malformed) - len(wanted)
             malformed = malformed_ascending(entries, wanted)
-        if numbers and not self.rounded_allowed:
+        if found.numbers and not self.rounded_allowed:
             self._rounded.refuse(entries, from_offset)
         last = max(
             entries[-1].sequence if entries else from_offset - 1,
             malformed[-1].sequence if malformed else from_offset - 1,
         )
         next_offset = last + 1
-        if last < from_offset and wire.has_more:
-            next_offset = max(next_offset, _next_request_start(wire.next_request_start, from_offset))
+        if last < from_offset and found.has_more:
+            next_offset = max(next_offset, _next_request_start(found.next_request_start, from_offset))
         return Page(
             from_offset=from_offset,
             next_offset=next_offset,
             entries=entries,
             malformed=malformed,
             # Without `has_more` a short page is not the end (vendor: "no more than the limit"); only an empty one is.
-            more=wire.has_more if wire.has_more is not None else len(wire.entries) > 0,
-            datamodel_hash=wire.datamodel_hash,
+            more=found.has_more if found.has_more is not None else len(found.entries) + len(found.malformed) > 0,
+            datamodel_hash=found.datamodel_hash,
             bytes_received=len(body),
             dropped=dropped,
             reordered=reordered,
         )
-
-    def _read(self, body: bytes) -> tuple[PageWire | PageRaw, list[Entry], list[Malformed], bool]:
-        """The page, its entries, and whether any of them is numbered by a number rather than by text."""
-        try:
-            wire = decode_page(body)
-            raws = decode_page_raw(body).entries if self.keep_raw else [None] * len(wire.entries)
-            entries, numbers = entries_of(wire.entries, raws)
-        except (msgspec.DecodeError, EntryMalformed):
-            pass  # an unknown field or a malformed entry
-        else:
-            return wire, entries, [], numbers
-        return read_one_by_one(body, keep_raw=self.keep_raw)
 
 
 def _next_request_start(value: str | int | None, from_offset: int) -> int:

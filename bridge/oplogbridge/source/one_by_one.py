@@ -4,13 +4,30 @@ page at once, so `decode` takes this way only then. Pure."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from oplogbridge.errors import Misconfigured
-from oplogbridge.source.wire import EntryMalformed, decode_fields, entry_of_raw, sequence_of
+from oplogbridge.source.sequences import sequence_of
 from oplogbridge.values import Entry, Malformed
+
+
+class EntryMalformed(Exception):
+    """It can become no event; the message says why."""
+
+
+class ReadPage(NamedTuple):
+    """A page as it was read, before its order is checked. `has_more` is None where the source does not say."""
+
+    entries: list[Entry]
+    malformed: list[Malformed]
+    numbers: bool  # any of its sequences is a number, which a source may have rounded
+    datamodel_hash: str | None = None
+    has_more: bool | None = None
+    next_request_start: str | int | None = None
 
 
 class PageRaw(msgspec.Struct, frozen=True):
@@ -20,7 +37,7 @@ class PageRaw(msgspec.Struct, frozen=True):
     next_request_start: str | int | None = None
 
 
-decode_page_raw = msgspec.json.Decoder(PageRaw).decode
+decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_number = msgspec.json.Decoder(int | str | float | None).decode
 _NULL = Raw(b"null")
 _ESCAPE = re.compile(
@@ -28,14 +45,16 @@ _ESCAPE = re.compile(
 )
 
 
-def read_one_by_one(body: bytes, *, keep_raw: bool) -> tuple[PageRaw, list[Entry], list[Malformed], bool]:
-    """The page, its sound entries and its malformed ones, and whether any is numbered by a number rather than by text.
+def read_one_by_one(
+    body: bytes, *, split: Callable[[bytes], PageRaw], entry_of_raw: Callable[[Raw], tuple[Entry, bool]]
+) -> ReadPage:
+    """The page, its sound entries and its malformed ones. `entry_of_raw` also tells whether a number is the sequence.
 
     Raises:
         msgspec.DecodeError: It is no page.
         Misconfigured: An entry has no usable sequence.
     """
-    page, damaged = _page_of(body)
+    page, damaged = _page_of(body, split)
     entries: list[Entry] = []
     malformed: list[Malformed] = []
     numbers = False
@@ -43,28 +62,28 @@ def read_one_by_one(body: bytes, *, keep_raw: bool) -> tuple[PageRaw, list[Entry
         try:
             if index in damaged:
                 raise EntryMalformed("it holds half of a surrogate pair, which is no Unicode text")
-            entry, numbered = entry_of_raw(raw, keep_raw=keep_raw)
+            entry, numbered = entry_of_raw(raw)
             entries.append(entry)
             numbers = numbers or numbered
         except (EntryMalformed, msgspec.DecodeError) as error:
             text = damaged.get(index) or bytes(raw)
             malformed.append(Malformed(_sequence_or_stop(raw, error), text, str(error)))
-    return page, entries, malformed, numbers
+    return ReadPage(entries, malformed, numbers, page.datamodel_hash, page.has_more, page.next_request_start)
 
 
-def _page_of(body: bytes) -> tuple[PageRaw, dict[int, bytes]]:
+def _page_of(body: bytes, split: Callable[[bytes], PageRaw]) -> tuple[PageRaw, dict[int, bytes]]:
     """The page entry by entry, and the text as received of those that hold half of a surrogate pair, by index.
 
     JavaScript writes such halves (`"\\ud83d"`) and JSON's grammar allows them, but msgspec refuses the whole page. So
     they are masked, without moving anything, to find the entries that have them.
     """
     try:
-        return decode_page_raw(body), {}
+        return split(body), {}
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
         masked = _ESCAPE.sub(lambda found: b"\\ufffd" if found["half"] else found.group(), body)
-        page = decode_page_raw(masked)
+        page = split(masked)
     damaged: dict[int, bytes] = {}
     end = 0
     for index, raw in enumerate(page.entries):

@@ -1,4 +1,4 @@
-"""The form in which entries travel, and what is taken from it: sequence, operation, object and its head. Pure."""
+"""The form of API v4, and what is taken from it: sequence, operation, object and its head. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from oplogbridge.values import SEQUENCE_MAX, Entry
+from oplogbridge.source.one_by_one import EntryMalformed, PageRaw, ReadPage, decode_fields, read_one_by_one
+from oplogbridge.source.sequences import sequence_of, sequences_of
+from oplogbridge.values import Entry
 
 
-class EntryMalformed(Exception):
-    """It can become no event; the message says why."""
-
-
-class EntryWire(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class _EntryWire(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     operation: str
     object: Raw
     sequence_id: str | UnsetType = UNSET
@@ -34,22 +32,33 @@ class _ObjectName(msgspec.Struct, frozen=True, gc=False):
     id: str
 
 
-class PageWire(msgspec.Struct, frozen=True):
-    entries: list[EntryWire]
+class _PageWire(msgspec.Struct, frozen=True):
+    entries: list[_EntryWire]
     datamodel_hash: str | None = None
     has_more: bool | None = None
     next_request_start: str | int | None = None
 
 
-decode_page = msgspec.json.Decoder(PageWire).decode
-decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
-_decode_entry = msgspec.json.Decoder(EntryWire).decode
+_decode_page = msgspec.json.Decoder(_PageWire).decode
+_decode_raws = msgspec.json.Decoder(PageRaw).decode
+_decode_entry = msgspec.json.Decoder(_EntryWire).decode
 _decode_head = msgspec.json.Decoder(_ObjectHead).decode
 _decode_name = msgspec.json.Decoder(_ObjectName).decode
-_KNOWN = frozenset(EntryWire.__struct_fields__)
+_KNOWN = frozenset(_EntryWire.__struct_fields__)
 
 
-def entries_of(wires: Sequence[EntryWire], raws: Sequence[Raw | None]) -> tuple[list[Entry], bool]:
+def read_v4(body: bytes, keep_raw: bool) -> ReadPage:
+    """A page of v4. Raises msgspec.DecodeError when it is none, and as `read_one_by_one` does."""
+    try:
+        page = _decode_page(body)
+        raws = _decode_raws(body).entries if keep_raw else [None] * len(page.entries)
+        entries, numbers = _entries_of(page.entries, raws)
+    except (msgspec.DecodeError, EntryMalformed):  # an unknown field or a malformed entry
+        return read_one_by_one(body, split=_decode_raws, entry_of_raw=lambda raw: _entry_of_raw(raw, keep_raw=keep_raw))
+    return ReadPage(entries, [], numbers, page.datamodel_hash, page.has_more, page.next_request_start)
+
+
+def _entries_of(wires: Sequence[_EntryWire], raws: Sequence[Raw | None]) -> tuple[list[Entry], bool]:
     """The entries of a page, and whether they are numbered by numbers rather than by text.
 
     `raws` are their bytes, where those are to be kept, else as many None.
@@ -58,9 +67,9 @@ def entries_of(wires: Sequence[EntryWire], raws: Sequence[Raw | None]) -> tuple[
         EntryMalformed, msgspec.DecodeError: One of them at least is malformed.
     """
     ids = [wire.sequence_id for wire in wires]
-    sequences = _sequences_of(ids)
+    sequences = sequences_of(ids)
     if sequences is None:  # an old source, or one malformed entry among good ones
-        return [entry_of(wire, raw) for wire, raw in zip(wires, raws, strict=True)], UNSET in ids
+        return [_entry_of(wire, raw) for wire, raw in zip(wires, raws, strict=True)], UNSET in ids
     entries: list[Entry] = []
     for wire, sequence, raw in zip(wires, sequences, raws, strict=True):
         try:
@@ -86,18 +95,7 @@ def entries_of(wires: Sequence[EntryWire], raws: Sequence[Raw | None]) -> tuple[
     return entries, False
 
 
-def _sequences_of(ids: Sequence[str | UnsetType]) -> list[int] | None:
-    """All of them at once when each is the text of a sequence, as `sequence_of` has it; a third of its time."""
-    try:
-        sequences = list(map(int, ids))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    if list(map(str, sequences)) != ids or (sequences and not 0 < min(sequences) <= max(sequences) <= SEQUENCE_MAX):
-        return None  # also " 7", "+7", "07", "1_0" and digits of other scripts, all of which int takes
-    return sequences
-
-
-def entry_of(wire: EntryWire, raw: Raw | None = None, unknown: dict[str, Raw] | None = None) -> Entry:
+def _entry_of(wire: _EntryWire, raw: Raw | None = None, unknown: dict[str, Raw] | None = None) -> Entry:
     sequence = sequence_of(wire.sequence_id if wire.sequence_id is not UNSET else wire.sequence)
     if sequence is None:
         raise EntryMalformed("it has no usable sequence")
@@ -117,7 +115,7 @@ def entry_of(wire: EntryWire, raw: Raw | None = None, unknown: dict[str, Raw] | 
     )
 
 
-def entry_of_raw(raw: Raw, *, keep_raw: bool) -> tuple[Entry, bool]:
+def _entry_of_raw(raw: Raw, *, keep_raw: bool) -> tuple[Entry, bool]:
     """One entry on its own, with fields that the vendor may have added; and whether a number is its sequence."""
     try:
         wire, unknown = _decode_entry(raw), None
@@ -128,7 +126,7 @@ def entry_of_raw(raw: Raw, *, keep_raw: bool) -> tuple[Entry, bool]:
             raise
         known = {name: value for name, value in fields.items() if name in _KNOWN}
         wire = _decode_entry(msgspec.json.encode(known))
-    return entry_of(wire, raw if keep_raw else None, unknown), wire.sequence_id is UNSET
+    return _entry_of(wire, raw if keep_raw else None, unknown), wire.sequence_id is UNSET
 
 
 def _head_of(object_: Raw) -> _ObjectHead:
@@ -141,16 +139,3 @@ def _head_of(object_: Raw) -> _ObjectHead:
     except msgspec.DecodeError as error:
         raise EntryMalformed(f"its object is not usable: {error}") from error
     return _ObjectHead(name.type, name.id)
-
-
-def sequence_of(value: object) -> int | None:
-    """The sequence as an exact int, or None when it is not one in 0 < n < 2^63 in plain decimal."""
-    if type(value) is str:
-        if not (value.isdecimal() and value.isascii() and len(value) <= 19) or value[0] == "0":
-            return None
-        number = int(value)
-    elif type(value) is int:
-        number = value
-    else:
-        return None
-    return number if 0 < number <= SEQUENCE_MAX else None
