@@ -4,8 +4,8 @@ page at once, so `decode` takes this way only then. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Set
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -13,6 +13,8 @@ from msgspec import Raw
 from oplogbridge.errors import Misconfigured
 from oplogbridge.source.sequences import sequence_of
 from oplogbridge.values import Entry, Malformed
+
+Wire = TypeVar("Wire")
 
 
 class EntryMalformed(Exception):
@@ -37,12 +39,27 @@ class PageRaw(msgspec.Struct, frozen=True):
     next_request_start: str | int | None = None
 
 
-decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_number = msgspec.json.Decoder(int | str | float | None).decode
 _NULL = Raw(b"null")
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
+
+
+def decode_entry(
+    raw: Raw, decode: Callable[[bytes | Raw], Wire], known: Set[str]
+) -> tuple[Wire, dict[str, Raw] | None]:
+    """One entry, and the fields beside the known ones, which the vendor may have added; None nearly always."""
+    try:
+        return decode(raw), None
+    except msgspec.ValidationError:
+        fields = _decode_fields(raw)
+        unknown = {name: value for name, value in fields.items() if name not in known}
+        if not unknown:
+            raise
+        known_fields = {name: value for name, value in fields.items() if name in known}
+        return decode(msgspec.json.encode(known_fields)), unknown
 
 
 def read_one_by_one(
@@ -97,7 +114,7 @@ def _page_of(body: bytes, split: Callable[[bytes], PageRaw]) -> tuple[PageRaw, d
 def _sequence_or_stop(raw: Raw, cause: Exception) -> int:
     """The sequence of an entry that is otherwise malformed; an entry without one cannot be passed by anybody."""
     try:
-        fields = decode_fields(raw)
+        fields = _decode_fields(raw)
         value = _decode_number(fields.get("sequence_id", fields.get("sequence", _NULL)))
     except msgspec.DecodeError:
         value = None

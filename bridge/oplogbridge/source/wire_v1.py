@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from oplogbridge.source.one_by_one import EntryMalformed, PageRaw, ReadPage, decode_fields, read_one_by_one
+from oplogbridge.source.one_by_one import EntryMalformed, PageRaw, ReadPage, decode_entry, read_one_by_one
 from oplogbridge.source.sequences import sequence_of
 from oplogbridge.values import Entry
 
@@ -84,13 +84,6 @@ def _object_of(wire: _EntryWire) -> bytes:
 
 
 def _entry_of_raw(raw: Raw, *, keep_raw: bool) -> tuple[Entry, bool]:
-    """One entry on its own, with fields that the vendor may have added; and whether a number is its sequence."""
-    try:
-        wire, unknown = _decode_entry(raw), None
-    except msgspec.ValidationError:
-        fields = decode_fields(raw)
-        unknown = {name: value for name, value in fields.items() if name not in _KNOWN}
-        if not unknown:
-            raise
-        wire = _decode_entry(_encode({name: value for name, value in fields.items() if name in _KNOWN}))
+    """One entry by itself, and whether a number is its sequence."""
+    wire, unknown = decode_entry(raw, _decode_entry, _KNOWN)
     return _entry_of(wire, raw if keep_raw else None, unknown), type(wire.sequence) is int

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from oplogbridge.source.one_by_one import EntryMalformed, PageRaw, ReadPage, decode_fields, read_one_by_one
+from oplogbridge.source.one_by_one import EntryMalformed, PageRaw, ReadPage, decode_entry, read_one_by_one
 from oplogbridge.source.sequences import sequence_of, sequences_of
 from oplogbridge.values import Entry
 
@@ -116,16 +116,8 @@ def _entry_of(wire: _EntryWire, raw: Raw | None = None, unknown: dict[str, Raw] 
 
 
 def _entry_of_raw(raw: Raw, *, keep_raw: bool) -> tuple[Entry, bool]:
-    """One entry on its own, with fields that the vendor may have added; and whether a number is its sequence."""
-    try:
-        wire, unknown = _decode_entry(raw), None
-    except msgspec.ValidationError:
-        fields = decode_fields(raw)
-        unknown = {name: value for name, value in fields.items() if name not in _KNOWN}
-        if not unknown:
-            raise
-        known = {name: value for name, value in fields.items() if name in _KNOWN}
-        wire = _decode_entry(msgspec.json.encode(known))
+    """One entry by itself, and whether a number is its sequence."""
+    wire, unknown = decode_entry(raw, _decode_entry, _KNOWN)
     return _entry_of(wire, raw if keep_raw else None, unknown), wire.sequence_id is UNSET
 
 
