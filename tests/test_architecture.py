@@ -54,6 +54,7 @@ PURE = [
     "values.py",
     "codec/dead_letters.py",
     "codec/encode.py",
+    "codec/payloads.py",
     "codec/subjects.py",
     "source/cache.py",
     "source/decode.py",

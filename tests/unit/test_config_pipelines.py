@@ -112,9 +112,11 @@ def test_a_filter_that_cannot_mean_anything_is_a_mistake(wanted, line):
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        ("format", "flat", "flat comes in a later version"),
-        ("format", "debezium", "debezium comes in a later version"),
-        ("format", "cloudevent", 'must be cloudevents or raw, is "cloudevent" (did you mean "cloudevents"?)'),
+        (
+            "format",
+            "cloudevent",
+            'must be cloudevents, raw, flat or debezium, is "cloudevent" (did you mean "cloudevents"?)',
+        ),
         ("key", "{typ}", "unknown field {typ} in '{typ}': allowed are {id}, {operation}, {source}, {type}"),
         ("key", "{", "a single '{' in '{': write '{{' for the brace"),
         ("key", "", "must not be empty"),
@@ -131,7 +133,7 @@ def test_a_wrong_value_is_told_what_is_allowed(key, value, why):
 def test_what_a_sink_finds_wrong_stands_below_the_sink_with_the_rest():
     data = with_pipeline(format="row", sink={"kind": "file", "path": "{pipline}", "mode": 1})
     assert sorted(mistakes(data)) == [
-        'pipelines.out.format: must be cloudevents or raw, is "row" (did you mean "raw"?)',
+        'pipelines.out.format: must be cloudevents, raw, flat or debezium, is "row" (did you mean "raw"?)',
         "pipelines.out.sink.mode: unknown key (allowed: path)",
         "pipelines.out.sink.path: unknown field {pipline} in '{pipline}': allowed are {pipeline}, {source}",
     ]

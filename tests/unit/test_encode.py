@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from oplogbridge.codec.encode import Codec, Format
+from oplogbridge.codec.encode import Codec
+from oplogbridge.codec.payloads import Format
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.source.decode import PageDecoder
 from oplogbridge.values import Event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, SecretStr
 
 from oplogbridge.templates import KEY_FIELDS, Template
 
@@ -28,15 +28,6 @@ def named(pattern: str, characters_max: int, allowed: str) -> AfterValidator:
         return name
 
     return AfterValidator(check)
-
-
-def later(*words: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if isinstance(value, str) and value in words:
-            raise ValueError(f"{value} comes in a later version")
-        return value
-
-    return BeforeValidator(check)
 
 
 def refuse_bool(value: object) -> object:

@@ -33,13 +33,13 @@ from pydantic import (
     model_validator,
 )
 
+from oplogbridge.codec.payloads import Format
 from oplogbridge.config.checks import (
     BRIDGE_NAME_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
     check_header_safe,
     check_key_template,
     check_subject,
-    later,
     named,
     refuse_bool,
     refuse_reserved,
@@ -211,8 +211,8 @@ class PipelineSettings(_Model):
         BeforeValidator(parse_start),
         WithJsonSchema({"type": ["string", "integer"], "description": STARTS_ALLOWED}),
     ] = Field(default=_written("earliest"), description="used only where there is no offset yet")
-    format: Annotated[Literal["cloudevents", "raw"], later("flat", "debezium")] = Field(
-        default="cloudevents", description="cloudevents (structured JSON), or raw (the entry as received)"
+    format: Format = Field(
+        default="cloudevents", description="cloudevents, raw (the entry as received), flat (the object), debezium"
     )
     key: Annotated[str, Field(min_length=1), AfterValidator(check_key_template)] = Field(
         default="{type}/{id}", description="what orders and partitions; over {source}, {type}, {operation}, {id}"
