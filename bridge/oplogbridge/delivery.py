@@ -183,6 +183,10 @@ class Delivery:
                 events = events[len(earlier) + 1 :]
                 payload_bytes -= earlier_bytes + len(event.payload)
                 prepared = None  # was for all of them
+            except Unavailable as error:
+                if error.acknowledged_offset is not None and not self._spec.traits.holds_position:
+                    await self._save(error.acknowledged_offset)  # or all of it comes again
+                raise
             else:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
                 self._status.delivered(events, payload_bytes)

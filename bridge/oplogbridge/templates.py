@@ -15,6 +15,14 @@ KEY_FIELDS = frozenset({"source", "type", "operation", "id"})
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
+_UNSAFE_IN_TOKEN = re.compile(r"[%.*>/\s\x00-\x1f\x7f]")
+
+
+def token(value: str) -> str:
+    """A value as one token of a subject: what would end or widen a token is percent-encoded."""
+    return _UNSAFE_IN_TOKEN.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), value)
+
+
 class TemplateError(ValueError):
     """The text is no template; the message names what is allowed."""
 

@@ -59,7 +59,7 @@ def test_five_mistakes_are_five_lines(write):
         '  pipelines.shop-to-file.sorce: unknown key (did you mean "source"? '
         "allowed: source, start, format, key, filter, on_rejected, dead_letter, sink)\n"
         '  pipelines.again.sink.kind: unknown sink "fiel" (did you mean "file"? '
-        "allowed: file, kafka, memory, redis, stdout)"
+        "allowed: file, kafka, memory, redis, stdout, webhook)"
     )
 
 

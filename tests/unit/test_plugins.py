@@ -117,5 +117,5 @@ def test_what_is_no_plugin_of_that_kind_is_refused(offer, name):
 
 def test_our_own_sinks_are_plugins_like_anyones():
     ours = {found.name for found in entry_points(group=plugins.GROUP) if found.dist.name == "oplog-bridge"}
-    assert ours == {"file", "kafka", "memory", "redis", "stdout"}
+    assert ours == {"file", "kafka", "memory", "redis", "stdout", "webhook"}
     assert load_plugin("file").kind == "file"

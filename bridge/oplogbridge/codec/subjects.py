@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_UNSAFE = re.compile(r"[%.*>/\s\x00-\x1f\x7f]")
-
-
-def token(value: str) -> str:
-    """A value as one token of a subject: what would end or widen a token is percent-encoded."""
-    return _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), value)
+from oplogbridge.templates import token
 
 
 def matches(pattern: str, subject: str) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from oplogbridge.codec.subjects import token
 from oplogbridge.config.checks import check_subject
 from oplogbridge.config.destinations import shared_destinations
 from oplogbridge.config.problems import Hidden, Problem, path_text
 from oplogbridge.config.settings import SinkChoice
 from oplogbridge.config.source_urls import api_of, check_source_url, normal_source_url
 from oplogbridge.nearest import hint
+from oplogbridge.templates import token
 
 SUGGESTIONS_MAX = 20  # comparing a thousand wrong names with a thousand right ones takes a minute
 

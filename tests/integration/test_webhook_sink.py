@@ -1,0 +1,321 @@
+"""The webhook sink against a real HTTP server: what goes out, what each answer asks for, and whom it never reaches."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from oplogbridge import Sink, SinkContext
+from oplogbridge.errors import Misconfigured, Rejected, Unavailable
+from oplogbridge.testing import make_batch, make_event
+from oplogbridge.testing.sink_rig import FIRST
+from oplogbridge_sinks.webhook.addresses import ForbiddenAddress, check_address
+from oplogbridge_sinks.webhook.settings import WebhookSettings
+from oplogbridge_sinks.webhook.sink import plugin
+from receiver import Post, Receiver
+from world import PipelineChoice, World
+
+NOW = 1_795_381_404
+KEYS = [bytes(range(32)), bytes(range(32, 64))]
+SECRETS = ["whsec_" + base64.b64encode(key).decode() for key in KEYS]
+
+
+def settings(receiver: Receiver, **changes: Any) -> WebhookSettings:
+    return WebhookSettings(**{"url": receiver.url, "allow_http": True, "allow_private_addresses": True} | changes)
+
+
+@asynccontextmanager
+async def opened(receiver: Receiver, owner: str = "bridge.orders", **changes: Any) -> AsyncIterator[Sink]:
+    sink = plugin.build(settings(receiver, **changes), SinkContext(owner, "orders", "my shop", "https://source"))
+    await sink.open()
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+# What goes out -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_goes_out_as_a_nats_consumer_would_get_it(receiver: Receiver) -> None:
+    event = make_event(FIRST, object_type="a.b", key="user/å 1".encode())
+
+    async with opened(receiver, headers={"Authorization": "Bearer x"}) as sink:
+        await sink.write(make_batch(event))
+
+    (post,) = receiver.posts
+    assert post.body == event.payload
+    shown = {name.lower(): value for name, value in post.headers.items()}
+    assert shown["nats-subject"] == "my%20shop.a%2Eb.update"
+    assert shown["nats-msg-id"] == shown["webhook-id"] == f"my%20shop-{FIRST}"
+    assert shown["nats-num-delivered"] == "1"
+    assert shown["oplog-sequence"] == str(FIRST)
+    assert shown["oplog-key"] == "user/%C3%A5%201"
+    assert shown["authorization"] == "Bearer x"
+    assert "webhook-signature" not in shown
+
+
+def verified(post: Post, key: bytes) -> bool:
+    """As Standard Webhooks tells a receiver to."""
+    signed = b".".join([post.headers["webhook-id"].encode(), post.headers["webhook-timestamp"].encode(), post.body])
+    wanted = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    return wanted in post.headers["webhook-signature"].split()
+
+
+async def test_while_secrets_are_exchanged_both_sign(receiver: Receiver) -> None:
+    async with opened(receiver, secrets=SECRETS) as sink:
+        await sink.write(make_batch(FIRST))
+    async with opened(receiver, secret=SECRETS[1]) as sink:
+        await sink.write(make_batch(FIRST + 1))
+
+    both, later = receiver.posts
+    assert [verified(both, key) for key in KEYS] == [True, True]
+    assert [verified(later, key) for key in KEYS] == [False, True]
+
+
+async def test_several_events_go_out_as_one_array(receiver: Receiver) -> None:
+    headers = (("content-type", b"application/cloudevents+json"),)
+    events = [make_event(FIRST + n, payload=b'{"n":%d}' % n, constant_headers=headers) for n in range(5)]
+
+    async with opened(receiver, batch_max=2) as sink:
+        await sink.write(make_batch(*events))
+
+    assert [json.loads(post.body) for post in receiver.posts] == [
+        [{"n": 0}, {"n": 1}],
+        [{"n": 2}, {"n": 3}],
+        [{"n": 4}],
+    ]
+    assert receiver.ids[0] == f"my%20shop-{FIRST}-{FIRST + 1}"
+    assert {post.headers["content-type"] for post in receiver.posts} == {"application/cloudevents-batch+json"}
+
+
+# What the answer asks for ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "wait"), [(503, 7.0), (429, 7.0), (500, None), (302, None), (408, 7.0)])
+async def test_a_nak_ends_the_write_and_tells_how_far_it_got(
+    receiver: Receiver, status: int, wait: float | None
+) -> None:
+    receiver.answer(204, times=2)
+    receiver.answer(status, headers={"Retry-After": "7"} if status in (429, 503) else {"Location": "/elsewhere"})
+    batch = make_batch(FIRST, FIRST + 1, FIRST + 2, FIRST + 3)
+
+    async with opened(receiver, f"nak-{status}") as sink:
+        if status == 408:
+            with pytest.raises(Rejected):
+                await sink.write(batch)
+            return
+        with pytest.raises(Unavailable, match=f"HTTP {status}") as nak:
+            await sink.write(batch)
+
+    assert (nak.value.retry_after_seconds, nak.value.acknowledged_offset) == (wait, FIRST + 2)
+    assert len(receiver.posts) == 3
+
+
+async def test_how_often_it_was_sent_is_told_and_outlives_the_sink(receiver: Receiver) -> None:
+    receiver.answer(500, times=2)
+    batch = make_batch(FIRST)
+
+    for _ in range(2):
+        async with opened(receiver, "count", backoff=["1s", "5s"]) as sink:
+            with pytest.raises(Unavailable) as nak:
+                await sink.write(batch)
+    async with opened(receiver, "count") as sink:
+        await sink.write(make_batch(FIRST, FIRST + 1))
+
+    assert nak.value.retry_after_seconds == 5.0
+    assert [post.headers["Nats-Num-Delivered"] for post in receiver.posts] == ["1", "2", "3", "1"]
+    assert len({post.headers["webhook-id"] for post in receiver.posts[:3]}) == 1
+
+
+async def test_still_working_is_asked_again_and_is_no_failed_delivery(receiver: Receiver) -> None:
+    receiver.answer(202, headers={"Oplog-Ack": "+WPI"}, times=3)
+
+    for _ in range(3):
+        async with opened(receiver, "wpi", ack_wait="9s", max_deliver=1) as sink:
+            with pytest.raises(Unavailable, match="still working") as working:
+                await sink.write(make_batch(FIRST))
+        assert working.value.retry_after_seconds == 9.0
+    async with opened(receiver, "wpi", max_deliver=1) as sink:
+        await sink.write(make_batch(FIRST))
+
+    assert receiver.ids == [f"my%20shop-{FIRST}"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_a_term_rejects_the_event(receiver: Receiver, status: int) -> None:
+    receiver.answer(204)
+    receiver.answer(status, text="no such\ncustomer")
+    batch = make_batch(FIRST, FIRST + 1)
+
+    async with opened(receiver) as sink:
+        with pytest.raises(Rejected, match=f"HTTP {status}: no such customer") as rejected:
+            await sink.write(batch)
+
+    assert rejected.value.event is batch.events[1]
+
+
+async def test_in_a_refused_batch_the_event_is_found(receiver: Receiver) -> None:
+    receiver.refuse = lambda post: b"poison" in post.body
+    events = [make_event(FIRST + n, payload=b'"poison"' if n == 2 else b'"%d"' % n) for n in range(4)]
+
+    async with opened(receiver, "batch", batch_max=4) as sink:
+        with pytest.raises(Rejected) as rejected:
+            await sink.write(make_batch(*events))
+
+    assert rejected.value.event is events[2]
+    assert [json.loads(post.body) for post in receiver.acknowledged] == [["0"], ["1"]]
+
+
+async def test_after_so_many_deliveries_the_event_is_rejected(receiver: Receiver) -> None:
+    receiver.answer(500, times=3)
+
+    for _ in range(2):
+        async with opened(receiver, "max", max_deliver=3) as sink:
+            with pytest.raises(Unavailable):
+                await sink.write(make_batch(FIRST))
+    async with opened(receiver, "max", max_deliver=3) as sink:
+        with pytest.raises(Rejected, match="sent 3 times"):
+            await sink.write(make_batch(FIRST))
+
+
+async def test_a_receiver_that_is_gone_for_good_stops_the_pipeline(receiver: Receiver) -> None:
+    receiver.answer(410)
+
+    async with opened(receiver) as sink:
+        with pytest.raises(Misconfigured, match="gone for good"):
+            await sink.write(make_batch(FIRST))
+
+
+async def test_no_answer_within_ack_wait_is_a_nak(receiver: Receiver) -> None:
+    receiver.hang()
+
+    async with opened(receiver, "late", ack_wait="200ms") as sink:
+        with pytest.raises(Unavailable, match="no answer in time"):
+            await sink.write(make_batch(FIRST))
+        await sink.write(make_batch(FIRST))
+
+    assert [post.headers["Nats-Num-Delivered"] for post in receiver.posts] == ["1", "2"]
+
+
+async def test_a_receiver_that_is_down_is_unavailable_and_works_again(receiver: Receiver) -> None:
+    async with opened(receiver, "down") as sink:
+        await receiver.__aexit__()
+        with pytest.raises(Unavailable):
+            await sink.write(make_batch(FIRST))
+        await receiver.__aenter__()
+        await sink.write(make_batch(FIRST))
+
+    assert receiver.ids == [f"my%20shop-{FIRST}"]
+
+
+# The whole line ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_misbehaving_receiver_gets_every_event_in_order(receiver: Receiver) -> None:
+    for status in (500, 503, 204, 429, 302, 204, 204, 502, 202):
+        receiver.answer(status, headers={"Oplog-Ack": "+WPI"} if status == 202 else {})
+    choice = PipelineChoice(plugin=plugin, settings=settings(receiver, secret=SECRETS[0], ack_wait="1s"))
+    async with World(choice) as world:
+        world.source.append(25)
+        one = world.start()
+
+        await world.until(lambda: len(receiver.acknowledged) >= 25)
+        await world.run(5)
+        one.stop()
+        await one.ended()
+
+        wanted = [f"shop-{sequence}" for sequence in world.source.sequences]
+        assert receiver.ids == wanted  # and no copy: each nak saved what came before it
+        assert all(verified(post, KEYS[0]) for post in receiver.posts)
+
+
+# Whom it never reaches ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
+        "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
+        "2002:7f00:1::", "2001:0:4136:e378:8000:63bf:80ff:fffe", "255.255.255.255", "ff02::1",
+    ],
+)  # fmt: skip
+def test_an_address_inside_is_forbidden(address: str) -> None:
+    with pytest.raises(ForbiddenAddress):
+        check_address(address)
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822"])
+def test_an_address_of_the_public_internet_is_not(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"])
+async def test_a_receiver_inside_is_never_reached_unless_allowed(receiver: Receiver, host: str) -> None:
+    url = f"http://{host}:{receiver.port}/hook"
+    sink = plugin.build(
+        WebhookSettings(url=url, allow_http=True), SinkContext("bridge.inside", "orders", "shop", "https://source")
+    )
+
+    async def reach() -> None:
+        await sink.open()
+        await sink.write(make_batch(FIRST))
+
+    with pytest.raises((Misconfigured, Unavailable)) as refused:
+        await reach()
+    await sink.close()
+
+    assert receiver.posts == []
+    if host in ("127.0.0.1", "localhost"):
+        assert isinstance(refused.value, Misconfigured)
+        assert "allow_private_addresses" in str(refused.value)
+
+
+# Settings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"url": "ftp://host/"}, "must be a URL"),
+        ({"url": "https://ada:secret@host/"}, "must not hold a user"),
+        ({"url": "http://host/", "allow_http": False}, "https://"),
+        ({"secret": "hunter2"}, "whsec_"),
+        ({"secret": SECRETS[0], "secrets": SECRETS}, "not both"),
+        ({"headers": {"Webhook-Id": "x"}}, "set by the bridge"),
+        ({"headers": {"X": "a\r\nb"}}, "no header of one line"),
+        ({"batch_max": 0}, "greater than or equal to 1"),
+        ({"backoff": []}, "at least 1 item"),
+    ],
+)
+def test_a_wrong_setting_is_explained(receiver: Receiver, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why) as refused:
+        settings(receiver, **changes)
+
+    assert not any(secret in str(refused.value) for secret in ("ada:secret", "hunter2", *SECRETS))
+
+
+def test_nothing_secret_is_shown(receiver: Receiver) -> None:
+    chosen = settings(
+        receiver, secrets=SECRETS, headers={"Authorization": "hunter2"}, url=f"{receiver.url}?token=s3cr3t"
+    )
+    sink = plugin.build(chosen, SinkContext("bridge.orders", "orders", "shop", "https://source"))
+
+    shown = [repr(chosen.headers), repr(chosen.secrets), sink.destination, repr(sink)]
+    shown += plugin.permissions(chosen, SinkContext("bridge.orders", "orders", "shop", "https://source"))
+    assert not [text for text in shown for secret in (*SECRETS, "hunter2", "s3cr3t") if secret in text]
