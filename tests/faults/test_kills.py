@@ -5,6 +5,7 @@ At a size that CI can afford; `make kill-test` runs 100,000 entries, 20 kills an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 
 import rig
-from auditor import EXACT, Audit, audit, read_file, read_kafka, read_redis
+from auditor import EXACT, Audit, audit, read_file, read_kafka, read_posts, read_redis
+from oplogbridge_sinks.webhook.sink import REQUESTS_MAX
+from receiver import Receiver
 from services import KafkaServer, RedisServer
 
 COPY_SECONDS_MAX = 300.0
@@ -126,3 +129,20 @@ def test_a_file_holds_every_entry_once_and_in_order_after_kills_of_the_bridge(tm
         copy_under_kills(config, tmp_path, size, restart_broker=None)
 
         assert verdict(source, read_file(path)) == EXACT
+
+
+async def test_a_webhook_gets_every_entry_in_order_after_kills_and_copies_have_the_id_of_the_first(
+    tmp_path: Path, size: Size
+) -> None:
+    async with Receiver() as receiver:
+        with rig.emulator("--entries", str(size.entries)) as source:
+            sink = {"kind": "webhook", "url": receiver.url, "allow_http": True, "allow_private_addresses": True}
+            config = config_of(tmp_path, source, size, sink, f"sqlite:///{tmp_path / 'state.db'}")
+
+            await asyncio.to_thread(copy_under_kills, config, tmp_path, size, None)
+
+            posts = [(post.headers["webhook-id"], post.body) for post in receiver.posts]
+            assert verdict(source, read_posts(posts)) == EXACT
+    copies = len(posts) - size.entries
+    print(f"{copies} copies after {size.kills} kills")
+    assert copies <= size.kills * (REQUESTS_MAX + 1)
