@@ -110,7 +110,8 @@ class Delivery:
                 preparing = asyncio.create_task(self._prepare_next())
                 await self._write(part, prepared)
                 if self._may_save_later(part, preparing):
-                    self._unsaved_offset = self._status.offset = part.next_offset
+                    self._unsaved_offset = part.next_offset
+                    self._show(part.next_offset)
                 else:
                     await self._save(part.next_offset)
                 if part.malformed is not None:
@@ -124,6 +125,7 @@ class Delivery:
                 if part.caught_up and self._until_caught_up:
                     break
             if self._unsaved_offset is not None:
+                self.writing = True
                 await self._save(self._unsaved_offset)
         finally:
             self.writing = False
@@ -259,6 +261,9 @@ class Delivery:
         self._stored = self.saved = stored
         self._unsaved_offset = None
         self._save_at = self._clock.monotonic() + SAVE_SECONDS
+        self._show(offset)
+
+    def _show(self, offset: int) -> None:
         self._status.offset = offset
         self._status.position = None if self._position is None else self._position.offset
 

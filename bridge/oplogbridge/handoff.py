@@ -72,6 +72,7 @@ class Handoff:
         self._changed = asyncio.Event()
         self._error: Exception | None = None
         self._patient = False  # a write is in flight
+        self._blocked = False  # the putter has a part that does not fit
         self._taken = 0  # parts that were taken and are being prepared
         self.closed = False
         self.entries_waiting = 0
@@ -79,8 +80,11 @@ class Handoff:
     async def put(self, part: Part) -> None:
         """Hand a part over; waits while the taker is behind by so many parts or bytes."""
         while self._parts and self._is_full(part.payload_bytes):
+            self._blocked = True
+            self._changed.set()  # for the taker: more will not come
             self._changed.clear()
             await self._changed.wait()
+        self._blocked = False
         self._parts.append(part)
         self._bytes += part.payload_bytes
         self._events += len(part.events)
@@ -90,7 +94,7 @@ class Handoff:
     def write_begins(self) -> None:
         """What was taken is in flight now. Until it has ended the taker waits for as much as one write can take, since
         what it takes would only wait."""
-        self._patient, self._taken = True, 0
+        self._patient, self._taken, self._blocked = True, 0, False
         self._changed.set()
 
     def write_ended(self) -> None:
@@ -117,7 +121,7 @@ class Handoff:
             if count > self._traits.events_max or size > self._traits.bytes_max:
                 break
             taken.append(self._pop())
-        self._taken = len(taken)
+        self._taken, self._blocked = len(taken), False
         self._changed.set()
         return taken[0] if len(taken) == 1 else _merged(taken)
 
@@ -131,6 +135,7 @@ class Handoff:
             len(self._parts) >= PAGES_MAX
             or self._events >= self._traits.events_max
             or self._bytes >= min(BYTES_MAX, self._traits.bytes_max)
+            or self._blocked
             or self._error is not None
         )
 

@@ -193,6 +193,20 @@ async def test_after_so_many_deliveries_the_event_is_rejected(receiver: Receiver
             await sink.write(make_batch(FIRST))
 
 
+async def test_of_a_batch_sent_so_often_the_first_event_is_rejected(receiver: Receiver) -> None:
+    receiver.answer(500, times=2)
+    batch = make_batch(FIRST, FIRST + 1, FIRST + 2)
+
+    async with opened(receiver, "max-batch", max_deliver=2, batch_max=3) as sink:
+        with pytest.raises(Unavailable):
+            await sink.write(batch)
+        with pytest.raises(Rejected) as rejected:
+            await sink.write(batch)
+
+    assert rejected.value.event is batch.events[0]
+    assert len(receiver.posts) == 2
+
+
 async def test_a_receiver_that_is_gone_for_good_stops_the_pipeline(receiver: Receiver) -> None:
     receiver.answer(410)
 

@@ -190,6 +190,20 @@ async def test_the_putter_waits_when_so_many_parts_are_ahead_of_the_write_in_fli
     await putting
 
 
+async def test_while_a_write_is_in_flight_a_putter_whose_part_does_not_fit_ends_the_wait() -> None:
+    """Pages of 2 to 8 MiB: both waited for the write to end, so nothing was ever prepared ahead."""
+    handoff = Handoff(traits())
+    handoff.write_begins()
+    taking = asyncio.create_task(handoff.take())
+    await handoff.put(part(1, payload_bytes=BYTES_MAX // 2 + 1))
+    assert await is_stuck(taking)
+
+    putting = asyncio.create_task(handoff.put(part(2, payload_bytes=BYTES_MAX // 2 + 1)))
+
+    assert sequences(await taking) == [1]
+    await putting
+
+
 @pytest.mark.parametrize("enough", ["pages", "events", "bytes", "error", "write ended"])
 async def test_while_a_write_is_in_flight_the_taker_waits_for_all_that_the_next_one_can_take(enough: str) -> None:
     bounds = traits(events_max=PAGES_MAX - 1) if enough == "events" else traits()

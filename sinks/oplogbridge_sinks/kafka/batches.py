@@ -12,7 +12,9 @@ us an event and size: zstd level 3 -> 1: 3.9 -> 1.4, 13 -> 12%; gzip 9 -> 1: 27 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,6 +29,8 @@ UNCOMPRESSED_BYTES_MAX = 8 << 20  # per builder: what 4 pages of 2 KB events nee
 _EVENTS_PER_TURN = 1000  # of the event loop: about 0.5 ms
 _HEADROOM = 0.8  # of the limit, so that a batch of slightly worse data than the last one is not built twice
 
+# Threads of its own: the loop's look names up, and a few of those that hang would hold up every pipeline.
+_COMPRESSING = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="kafka-compress")
 _INLINE_BYTES_MAX = 64 << 10  # compressed at once, in less time than it takes to hand it to a thread
 
 
@@ -56,7 +60,8 @@ async def _finish(records: bytearray, count: int, codec: Codec, timestamp_ms: in
         if len(records) <= _INLINE_BYTES_MAX:
             compressed = codec.compress(memoryview(records))
         else:
-            compressed = await asyncio.to_thread(codec.compress, memoryview(records))
+            loop = asyncio.get_running_loop()
+            compressed = await loop.run_in_executor(_COMPRESSING, codec.compress, memoryview(records))
     if compressed is None or len(compressed) >= len(records):
         return RecordBatch(records, count=count, codec=0, timestamp_ms=timestamp_ms, uncompressed=len(records))
     return RecordBatch(
@@ -102,7 +107,8 @@ class TopicLimits:
         if batch.record_count() == 1:
             self.refused = RefusedEvent(batch.size(), batch.uncompressed_bytes)
         else:
-            self.batch_bytes_max = max(1, batch.size() // 2)
+            # It may have been laid out under an older, larger limit.
+            self.batch_bytes_max = min(self.batch_bytes_max, max(1, batch.size() // 2))
             self.uncompressed_bytes = self.batch_bytes_max
 
     def refusal(self, batch: RecordBatch) -> str | None:

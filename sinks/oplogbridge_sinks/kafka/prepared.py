@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-from oplogbridge.values import Event
+from oplogbridge.values import Batch, Event
 from oplogbridge_sinks.kafka.batches import Codec, TopicLimits, build
 from oplogbridge_sinks.kafka.checkpoint import WrittenTopic
 from oplogbridge_sinks.kafka.records import RecordBatch
@@ -20,6 +20,40 @@ class Prepared(NamedTuple):
     batches: Mapping[TopicPartition, list[RecordBatch]]
     refused: Event | None  # the first event that its topic will never take
     reason: str
+
+    def record_count(self) -> int:
+        return sum([batch.record_count() for batches in self.batches.values() for batch in batches])
+
+
+class Sendable(NamedTuple):
+    """What of a batch can be sent, laid out (None: nothing), and the refused event that stands right behind it."""
+
+    batch: Batch | None
+    prepared: Prepared
+    refused: Event | None
+    reason: str
+
+
+async def sendable(
+    batch: Batch, prepared: Prepared, prepare: Callable[[Sequence[Event]], Awaitable[Prepared]]
+) -> Sendable:
+    """All of a batch, or what stands before the first event that is refused.
+
+    That part is laid out again, and looked at again: in other groups, or with limits that another pipeline has learned
+    meanwhile, an earlier event can be the one that is refused. Sent without that look, the checkpoint would stand
+    behind events that nobody sent.
+    """
+    part: Batch | None = batch
+    refused, reason = None, ""
+    while part is not None and prepared.refused is not None:
+        refused, reason = prepared.refused, prepared.reason
+        index = next(index for index, event in enumerate(part.events) if event is refused)
+        part = part.before(index)
+        if part is not None:
+            prepared = await prepare(part.events)
+    if part is not None and prepared.record_count() != len(part.events):
+        raise ValueError(f"{prepared.record_count()} records for {len(part.events)} events")  # a defect, and no loss
+    return Sendable(part, prepared, refused, reason)
 
 
 async def prepared(

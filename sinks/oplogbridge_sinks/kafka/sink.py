@@ -12,6 +12,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 
 from aiokafka import TopicPartition
 
@@ -25,7 +26,7 @@ from oplogbridge_sinks.kafka.cluster import Cluster, Topic
 from oplogbridge_sinks.kafka.ends import LogEnds, Sent
 from oplogbridge_sinks.kafka.failures import translate
 from oplogbridge_sinks.kafka.orphans import end_orphans
-from oplogbridge_sinks.kafka.prepared import Prepared, prepared
+from oplogbridge_sinks.kafka.prepared import Prepared, prepared, sendable
 from oplogbridge_sinks.kafka.producer import Producer
 from oplogbridge_sinks.kafka.routes import Routed, Routes
 from oplogbridge_sinks.kafka.settings import KafkaSettings
@@ -152,27 +153,24 @@ class KafkaSink:
             raise Unavailable(
                 f"kafka: the batch begins at {batch.from_offset}, the position is {self._position.offset}: reopening"
             )
+        prepare = partial(self._prepared_at_last, producer, cluster)
         async with self._attempt(f"write {len(batch.events)} events"):
-            prepared = batch.prepared
-            if not isinstance(prepared, Prepared):
-                prepared = await self._prepared(await self._routed(producer, cluster, batch.events))
-            if prepared.refused is None:
-                return await self._commit(producer, prepared, batch.next_offset)
-            refused, reason = prepared.refused, prepared.reason
-            before = batch.before(next(index for index, event in enumerate(batch.events) if event is refused))
-            if before is not None:
-                prepared = await self._prepared(await self._routed(producer, cluster, before.events))
-                await self._commit(producer, prepared, before.next_offset)
-        raise Rejected(refused, reason)
+            first = batch.prepared if isinstance(batch.prepared, Prepared) else await prepare(batch.events)
+            found = await sendable(batch, first, prepare)
+            if found.batch is not None:
+                await self._commit(producer, found.prepared, found.batch.next_offset)
+            if found.refused is None:
+                return self._position
+        raise Rejected(found.refused, found.reason)
 
-    async def _routed(self, producer: Producer, cluster: Cluster, events: Sequence[Event]) -> Routed:
+    async def _prepared_at_last(self, producer: Producer, cluster: Cluster, events: Sequence[Event]) -> Prepared:
         """Topics appear as types do: they are checked, or made, before the write that needs them."""
         routed = self._routes.by_topic(events)
         new = self._new_topics(routed)
         if new:
             self._admit(await self._topics.require(cluster, new))
             await producer.know(new)
-        return routed
+        return await self._prepared(routed)
 
     def _new_topics(self, routed: Routed) -> list[str]:
         return [name for name in routed.events if name not in self._written]

@@ -4,7 +4,7 @@ Redis does not roll a script back, so each one looks at everything that could re
 is left to fail in the middle is a server that dies, and a script is in its log whole or not at all.
 
 Offsets and ids stay text: a Lua number is a double. Every script answers with a list whose first word is a verdict
-(`RedisSink._raise_verdict` knows them).
+(`refusals.refusal` knows them).
 """
 
 from __future__ import annotations

@@ -50,6 +50,10 @@ class Attempts(NamedTuple):  # to deliver the event with this sequence
 _attempts: dict[str, Attempts] = {}
 
 
+class BatchRefused(Exception):
+    """One of several events will never be taken, and the answer does not tell which."""
+
+
 class WebhookSink:
     def __init__(
         self,
@@ -128,9 +132,7 @@ class WebhookSink:
         """One request and what its answer asks for. A batch that is refused is sent event by event, to find which."""
         try:
             await self._post(session, events)
-        except Rejected:
-            if len(events) == 1:
-                raise
+        except BatchRefused:
             for event in events:
                 await self._post(session, [event])
 
@@ -147,7 +149,7 @@ class WebhookSink:
                 status = response.status
                 working = status == 202 and response.headers.get("Oplog-Ack", "").strip() == "+WPI"
                 if 200 <= status < 300 and not working:
-                    del _attempts[self._context.owner]
+                    _attempts.pop(self._context.owner, None)
                     self._acknowledged_offset = events[-1].sequence + 1
                     return
                 said = (await response.content.read(ANSWER_BYTES_MAX)).decode(errors="replace")
@@ -164,7 +166,9 @@ class WebhookSink:
         if status == GONE:
             raise Misconfigured(f"{what}: the receiver is gone for good; give another `url`, or remove the pipeline")
         if 400 <= status < 500 and status not in RETRY_LATER:
-            del _attempts[self._context.owner]
+            _attempts.pop(self._context.owner, None)
+            if len(events) > 1:
+                raise BatchRefused
             raise Rejected(
                 events[0], f"the receiver answered HTTP {status}: {' '.join(said.split())[:ANSWER_BYTES_MAX]}"
             )
@@ -173,9 +177,10 @@ class WebhookSink:
         raise Unavailable(f"{what}: it will be sent again", retry_after_seconds=asked or self._delay_seconds(count))
 
     def _give_up_after(self, events: Sequence[Event], count: int, last: str) -> None:
-        """Raises Rejected once an event was sent as often as `max_deliver` allows."""
+        """Raises Rejected once an event was sent as often as `max_deliver` allows. Of a batch that is the first: the
+        others are sent without it."""
         if self._settings.max_deliver is not None and count >= self._settings.max_deliver:
-            del _attempts[self._context.owner]
+            _attempts.pop(self._context.owner, None)
             raise Rejected(events[0], f"it was sent {count} times, as `max_deliver` says; the last answer: {last}")
 
     def _delay_seconds(self, count: int) -> float | None:
