@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick kill-test real-data lint types fmt bench docs build clean \
+.PHONY: help setup demo test test-quick kill-test real-data lint types fmt bench golden docs build clean \
         services services-stop services-status services-install
 
 help: ## This list
@@ -81,6 +81,9 @@ services-install: setup ## Fetch Kafka's jars, once (needs a JDK >= 17 and Maven
 bench: setup services-install ## How fast; PEERS=1 also measures the others
 	$(if $(PEERS),$(PIP) -e '.[bench]')
 	$(BIN)/python benchmarks/bench.py $(if $(PEERS),--peers) $(ARGS)
+
+golden: setup ## Write tests/golden anew: what every format looks like, byte for byte
+	PYTHONPATH=bridge:sinks:tests $(BIN)/python tests/golden_files.py
 
 docs: setup ## Write again what is generated from code: the configuration's JSON Schema
 	$(BIN)/oplog-bridge config schema > docs/oplog-bridge.schema.json

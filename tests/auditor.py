@@ -97,8 +97,16 @@ def read_posts(posts: Iterable[tuple[str, bytes]]) -> list[Found]:
     return [_found(payload, "", "") for payload in kept.values()]
 
 
+def _check_tombstone(record: Any, before: Found | None) -> None:
+    """A record without a value stands right behind the delete whose key and sequence it has."""
+    assert before is not None, f"a tombstone of {record.key} behind no event"
+    assert before.data["operation"] == "delete", before
+    sequence = int(dict(record.headers)["Oplog-Sequence"])
+    assert (before.key, before.sequence) == (record.key.decode(), sequence), (before, record)
+
+
 async def read_kafka(bootstrap_servers: str, topic: str) -> list[Found]:
-    """Every committed record of the topic, partition by partition."""
+    """Every committed event of the topic, partition by partition."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, isolation_level="read_committed", auto_offset_reset="earliest"
     )
@@ -112,9 +120,16 @@ async def read_kafka(bootstrap_servers: str, topic: str) -> list[Found]:
         ends = await consumer.end_offsets(partitions)
         await consumer.seek_to_beginning(*partitions)
         found: list[Found] = []
+        last: dict[str, Found | None] = {}  # by lane: the event right before
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for partition, records in (await consumer.getmany(timeout_ms=500)).items():
-                found += [_found(r.value, str(partition.partition), r.key.decode()) for r in records]
+                for record in records:
+                    lane = str(partition.partition)
+                    if record.value is None:
+                        _check_tombstone(record, last.get(lane))
+                    else:
+                        found.append(_found(record.value, lane, record.key.decode()))
+                    last[lane] = None if record.value is None else found[-1]
         return found
     finally:
         await consumer.stop()

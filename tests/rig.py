@@ -204,6 +204,7 @@ def write_config(
     *,
     state: str,
     source_options: dict[str, Any] | None = None,
+    defaults: dict[str, Any] | None = None,
     **top: Any,
 ) -> Path:
     """A configuration with one pipeline for each sink, all reading the one source `shop`."""
@@ -218,6 +219,7 @@ def write_config(
             }
         },
         "pipelines": {name: {"source": "shop", "sink": sink} for name, sink in sinks.items()},
+        "defaults": defaults or {},
         **top,
     }
     path.write_text(yaml.safe_dump(settings))

@@ -4,7 +4,7 @@ What a sink's author needs is here; the contract suites are in `oplogbridge.test
 """
 
 from oplogbridge.errors import BridgeError, ConfigError, Fenced, Misconfigured, Rejected, Unavailable
-from oplogbridge.sink import Sink, SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.sink import Refused, Sink, SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
 
 __version__ = "0.1.0"
@@ -17,6 +17,7 @@ __all__ = [
     "Fenced",
     "Misconfigured",
     "Position",
+    "Refused",
     "Rejected",
     "Sink",
     "SinkContext",

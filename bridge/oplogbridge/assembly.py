@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from oplogbridge.clock import Clock
 from oplogbridge.codec.encode import Codec
+from oplogbridge.codec.fields import FieldPaths, FieldRules
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.config.settings import AuthSettings, PipelineSettings, Settings, SinkChoice, SourceSettings
-from oplogbridge.sink import Sink, SinkContext
+from oplogbridge.sink import Refused, Sink, SinkContext
 from oplogbridge.source.client import APIS, Credentials, OplogClient
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import StateStore
@@ -78,18 +79,39 @@ def pipeline_of(settings: Settings, name: str, pipeline: PipelineSettings, sourc
             pipeline.dead_letter, SinkContext(f"{owner}.dead-letters", name, pipeline.source, source_id)
         )
         letters_hold_position = pipeline.dead_letter.plugin.traits(pipeline.dead_letter.settings).holds_position
+    traits = pipeline.sink.plugin.traits(pipeline.sink.settings)
+    binary = None
+    if pipeline.mode == "binary":
+        assert not isinstance(traits.binary, Refused), "settings are checked: the sink takes binary mode"
+        binary = traits.binary
     return PipelineSpec(
         name=name,
         source=pipeline.source,
         source_id=source_id,
         start=pipeline.start,
-        codec=Codec(source=pipeline.source, format=pipeline.format, filter=filtered, key=pipeline.key),
-        traits=pipeline.sink.plugin.traits(pipeline.sink.settings),
+        codec=Codec(
+            source=pipeline.source,
+            format=pipeline.format,
+            filter=filtered,
+            key=pipeline.key,
+            binary=binary,
+            tombstones=pipeline.tombstones,
+            fields=_field_rules(pipeline),
+        ),
+        traits=traits,
         sink_kind=pipeline.sink.kind,
         make_sink=_builder(pipeline.sink, SinkContext(owner, name, pipeline.source, source_id)),
         make_dead_letters=dead_letters,
         dead_letters_hold_position=letters_hold_position,
     )
+
+
+def _field_rules(pipeline: PipelineSettings) -> dict[str, FieldRules]:
+    secret = pipeline.fields_secret.get_secret_value().encode() if pipeline.fields_secret is not None else b""
+    return {
+        object_type: FieldRules(FieldPaths(chosen.drop, chosen.hash), secret)
+        for object_type, chosen in pipeline.fields.items()
+    }
 
 
 def _builder(choice: SinkChoice, context: SinkContext) -> Callable[[], Sink]:

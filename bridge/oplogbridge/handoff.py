@@ -40,7 +40,7 @@ def parts_of(page: Page, codec: Codec, traits: SinkTraits) -> list[Part]:
     for malformed in page.malformed:
         before = [event for event in events if event.sequence < malformed.sequence]
         events = events[len(before) :]
-        parts += _cut(before, malformed.sequence, traits, malformed=malformed)
+        parts += _cut(before, malformed.sequence, traits, malformed=codec.malformed(malformed))
     last = _cut(events, page.next_offset, traits)
     last[-1] = replace(last[-1], entries=last[-1].entries + filtered, caught_up=not page.more, held_back=page.held_back)
     return parts + last

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
@@ -25,6 +25,16 @@ class SinkContext:
     source_id: str  # what a position names: the source's `id`, by default its URL
 
 
+class Refused(NamedTuple):
+    """A destination cannot do what a pipeline may ask for; the configuration's mistake says why."""
+
+    reason: str
+
+
+NO_HEADERS = Refused("the destination has no headers for an event's attributes")
+NO_TOMBSTONES = Refused("the destination has no records without a value")
+
+
 @dataclass(frozen=True, slots=True)
 class SinkTraits:
     """What a sink promises; the contract suite checks each one."""
@@ -34,6 +44,11 @@ class SinkTraits:
     goes_back: bool  # `move` accepts an offset below the position
     events_max: int  # in one write
     bytes_max: int  # of payload in one write; a single larger event is still written or rejected
+    # How CloudEvents' attributes are named in an event's headers (`mode: binary`): `ce_…` holds UTF-8, as on Kafka;
+    # `ce-…` is percent-encoded, as on HTTP and NATS. `Event.headers` has them ready.
+    binary: Literal["ce_", "ce-"] | Refused = NO_HEADERS
+    # It writes the key of an `Event.tombstone` once more, without a value, right behind it and in the same step.
+    tombstones: Literal[True] | Refused = NO_TOMBSTONES
 
 
 class Sink(Protocol):

@@ -16,11 +16,22 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 _UNSAFE_IN_TOKEN = re.compile(r"[%.*>/\s\x00-\x1f\x7f]")
+_UNSAFE_IN_HEADER = re.compile(r"[^!#$&-~]+")
 
 
 def token(value: str) -> str:
     """A value as one token of a subject: what would end or widen a token is percent-encoded."""
-    return _UNSAFE_IN_TOKEN.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), value)
+    return _UNSAFE_IN_TOKEN.sub(_percent_encoded, value)
+
+
+def header_value(value: str) -> str:
+    """A value as CloudEvents wants it in a header of HTTP or NATS: all but visible ASCII is percent-encoded, and so are
+    the double quote and the percent sign."""
+    return _UNSAFE_IN_HEADER.sub(_percent_encoded, value)
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found.group().encode())
 
 
 class TemplateError(ValueError):

@@ -15,6 +15,7 @@ import msgspec
 
 SEQUENCE_MAX = 2**63 - 1
 OFFSET_MAX = 2**63
+Headers = tuple[tuple[str, bytes], ...]
 OFFSET_EARLIEST = 0  # not 1: a source that shows a sequence 0 breaks its own rule, and asking from 0 makes that visible
 
 
@@ -72,15 +73,18 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     type: str  # "oplog.user.update"
     time: str | None  # RFC 3339, when the entry has one
     payload: bytes
-    constant_headers: tuple[tuple[str, bytes], ...]  # content-type, Oplog-Source: the same object for a whole pipeline
+    constant_headers: Headers  # content-type, Oplog-Source: one object for a whole pipeline, or for a type in a page
     object_type: str  # for destination templates
     operation: str
+    own_headers: Headers = ()  # CloudEvents' attributes that are this event's alone, in `mode: binary`
+    tombstone: bool = False  # behind it goes its key once more, without a value
 
     @property
-    def headers(self) -> tuple[tuple[str, bytes], ...]:
-        """What goes with the payload where a destination has headers. Made anew at each look: half of all sinks never
-        look, and these tuples cost as much as the event itself."""
-        return (*self.constant_headers, ("Oplog-Sequence", self.id.encode()))
+    def headers(self) -> Headers:
+        """What goes with the payload where a destination has headers, named and encoded as it wants them
+        (`SinkTraits.binary`). Made anew at each look: half of all sinks never look, and these tuples cost as much as
+        the event itself."""
+        return (*self.constant_headers, ("Oplog-Sequence", self.id.encode()), *self.own_headers)
 
 
 @dataclass(frozen=True, slots=True)

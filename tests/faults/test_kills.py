@@ -67,13 +67,16 @@ def copy_under_kills(config: Path, folder: Path, size: Size, restart_broker: Cal
     assert hits >= len(events) // 2, "the copy was over before most of the kills: make it longer"
 
 
-def config_of(folder: Path, source: rig.EmulatorProcess, size: Size, sink: dict[str, Any], state: str) -> Path:
+def config_of(
+    folder: Path, source: rig.EmulatorProcess, size: Size, sink: dict[str, Any], state: str, **pipeline: Any
+) -> Path:
     return rig.write_config(
         folder / "bridge.yaml",
         source,
         {"copy": sink},
         state=state,
         source_options={"page_limit": size.page_limit},
+        defaults=pipeline,
         instance="under-test",  # takes its own lease back at once, as a restarted pod with a stable name does
     )
 
@@ -95,7 +98,8 @@ async def test_kafka_holds_every_entry_once_and_in_order_after_kills_of_bridge_a
 
     with rig.emulator("--entries", str(size.entries)) as source:
         sink = {"kind": "kafka", "bootstrap_servers": server.bootstrap_servers, "topic": unique, "create": True}
-        config = config_of(tmp_path, source, size, sink | {"partitions": 3}, f"sqlite:///{tmp_path / 'state.db'}")
+        state = f"sqlite:///{tmp_path / 'state.db'}"
+        config = config_of(tmp_path, source, size, sink | {"partitions": 3}, state, tombstones=True)
 
         copy_under_kills(config, tmp_path, size, restart_broker)
 

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from kafka_reader import make_topic
-from kafka_world import World, deliver
+from kafka_world import World, deliver, sequence_of
 from oplogbridge import Batch, Unavailable
 from oplogbridge.testing import make_batch, make_event
 from oplogbridge.testing.proxy import FaultProxy
@@ -27,14 +27,15 @@ _BATCHES, _BATCH_EVENTS = 30, 50
 _WRITER = """
 import asyncio, sys
 from kafka_world import World
-from oplogbridge.testing import make_batch
+from oplogbridge.testing import make_batch, make_event
 
 async def main(servers, name):
     sink = World(servers, name).sink(create=True, partitions=2)
     position = await sink.open()
     offset = position.offset if position else 1
     while True:
-        position = await sink.write(make_batch(*range(offset, offset + 200)))
+        events = [make_event(n, tombstone=n % 3 == 0) for n in range(offset, offset + 200)]
+        position = await sink.write(make_batch(*events))
         offset = position.offset
         print(offset, flush=True)
 
@@ -70,7 +71,10 @@ async def test_a_writer_that_is_killed_loses_and_repeats_nothing(
         position = await sink.position()
     assert position is not None
     assert position.offset >= acknowledged
-    assert sorted(await world.sequences()) == list(range(1, position.offset))
+    records = await world.records()
+    assert sorted(sequence_of(one) for one in records if one.value is not None) == list(range(1, position.offset))
+    tombstones = [sequence_of(one) for one in records if one.value is None]
+    assert sorted(tombstones) == list(range(3, position.offset, 3))
 
 
 async def test_a_broker_that_is_killed_while_it_is_written_to(own_kafka: Callable[..., KafkaServer]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from itertools import groupby
+from itertools import groupby, pairwise
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2 as the_clients_murmur2
@@ -197,3 +198,60 @@ async def test_an_offset_below_zero_is_refused(world: World) -> None:
                 await sink.move(offset)
             await sink.close()
             await sink.open()
+
+
+async def test_a_tombstone_stands_right_behind_its_delete(world: World) -> None:
+    chosen = random.Random(7)
+    deletes = {FIRST + n for n in range(3000) if chosen.random() < 0.3}
+    events = [
+        make_event(sequence, key=b"user/%d" % chosen.randrange(200), tombstone=sequence in deletes)
+        for sequence in range(FIRST, FIRST + 3000)
+    ]
+    async with world.opened(create=True, partitions=4) as sink:
+        position = await sink.write(make_batch(*events))
+    assert position is not None
+    assert position.offset == FIRST + 3000
+
+    records = await world.records()
+
+    seen = [record for record in records if record.value is not None]
+    assert sorted(sequence_of(record) for record in seen) == [event.sequence for event in events]
+    tombstones = [(before, record) for before, record in pairwise(records) if record.value is None]
+    assert {sequence_of(record) for _, record in tombstones} == deletes
+    assert len(tombstones) == len(deletes)
+    for delete, tombstone in tombstones:
+        assert (delete.partition, delete.key, sequence_of(delete)) == (
+            tombstone.partition,
+            tombstone.key,
+            sequence_of(tombstone),
+        )
+        assert tombstone.headers == (("Oplog-Source", b"shop"), ("Oplog-Sequence", b"%d" % sequence_of(delete)))
+
+
+async def test_a_delete_and_its_tombstone_are_never_in_two_batches(world: World) -> None:
+    await make_topic(world.servers, world.topic, 1, {"max.message.bytes": "20000"})
+    events = [noise(FIRST + n, 4000 + n) for n in range(40)]
+    events = [msgspec.structs.replace(event, tombstone=True) for event in events]
+    async with world.opened(create=True) as sink:
+        await sink.write(make_batch(*events))
+        with pytest.raises(Rejected) as rejected:
+            await sink.write(make_batch(make_event(FIRST + 40, payload=noise(1, 25_000).payload, tombstone=True)))
+        assert rejected.value.event.sequence == FIRST + 40
+        await sink.write(make_batch(FIRST + 41, from_offset=FIRST + 40))
+
+    records = await world.records()
+
+    expected = [pair for event in events for pair in ((event.sequence, False), (event.sequence, True))]
+    assert [(sequence_of(record), record.value is None) for record in records] == [*expected, (FIRST + 41, False)]
+
+
+async def test_attributes_in_headers_are_those_of_the_event(world: World) -> None:
+    shared, own = (
+        (("content-type", b"application/json"), ("ce_type", b"t")),
+        (("ce_id", b"1"), ("ce_subject", "å".encode())),
+    )
+    events = [make_event(FIRST + n, constant_headers=shared, own_headers=own[: n + 1]) for n in range(2)]
+    async with world.opened(create=True) as sink:
+        await sink.write(make_batch(*events))
+
+    assert [record.headers for record in await world.records()] == [event.headers for event in events]

@@ -289,3 +289,107 @@ def test_a_name_with_nothing_below_it_lacks_everything():
         "pipelines.out.source: is required",
         "pipelines.out.sink: is required",
     ]
+
+
+KAFKA = {"kind": "kafka", "bootstrap_servers": "localhost:9092"}
+WEBHOOK = {"kind": "webhook", "url": "https://hooks.example.com/"}
+REDIS = {"kind": "redis", "url": "redis://localhost:6379/0"}
+FILE = {"kind": "file", "path": "out.jsonl"}
+NO_HEADERS = "binary is not for this sink: the destination has no headers for an event's attributes"
+NO_TOMBSTONES = "are not for this sink: the destination has no records without a value"
+SECRET = "a-secret-of-some-length"
+
+
+@pytest.mark.parametrize("sink", [KAFKA, WEBHOOK])
+def test_binary_mode_is_for_sinks_with_headers(sink):
+    assert pipeline(sink=sink, mode="binary").mode == "binary"
+    assert pipeline(sink=sink).mode == "structured"
+
+
+@pytest.mark.parametrize(
+    ("sink", "why"),
+    [
+        (REDIS, NO_HEADERS),
+        (FILE, NO_HEADERS),
+        ({"kind": "stdout"}, NO_HEADERS),
+        (
+            WEBHOOK | {"batch_max": 2},
+            "binary is not for this sink: a request with several events (batch_max above 1) has headers for one alone",
+        ),
+    ],
+)
+def test_a_sink_without_headers_for_each_event_refuses_binary_mode(sink, why):
+    assert mistakes(with_pipeline(sink=sink, mode="binary")) == [f"pipelines.out.mode: {why}"]
+
+
+@pytest.mark.parametrize("format_", ["raw", "flat", "debezium"])
+def test_only_cloudevents_have_modes(format_):
+    assert mistakes(with_pipeline(sink=KAFKA, mode="binary", format=format_)) == [
+        "pipelines.out.mode: binary goes with format: cloudevents"
+    ]
+
+
+def test_a_mode_in_defaults_is_checked_against_each_pipelines_sink():
+    data = minimal()
+    data["defaults"] = {"mode": "binary"}
+    data["pipelines"]["kafka"] = {"source": "shop", "sink": KAFKA}
+
+    assert mistakes(data) == [f"pipelines.out.mode: {NO_HEADERS}"]
+
+
+def test_tombstones_are_for_kafka():
+    assert pipeline(sink=KAFKA, tombstones=True).tombstones is True
+    for sink in (WEBHOOK, REDIS, FILE, {"kind": "stdout"}):
+        assert mistakes(with_pipeline(sink=sink, tombstones="true")) == [f"pipelines.out.tombstones: {NO_TOMBSTONES}"]
+
+
+def test_a_tombstone_that_would_delete_nothing_is_a_mistake():
+    key = with_pipeline(sink=KAFKA, tombstones=True, key="{operation}/{id}")
+    topic = with_pipeline(sink=KAFKA | {"topic": "oplog.{operation}"}, tombstones=True)
+
+    assert mistakes(key) == [
+        "pipelines.out.tombstones: need a key without {operation}: a delete must have the key of what it deletes"
+    ]
+    why = "a topic over {operation} keeps deletes apart from what they delete"
+    assert mistakes(topic) == [f"pipelines.out.tombstones: are not for this sink: {why}"]
+
+
+def test_fields_are_dropped_or_hashed_by_type():
+    out = pipeline(fields={"user": {"drop": ["email"], "hash": ["phone", "address.street"]}}, fields_secret=SECRET)
+
+    assert (out.fields["user"].drop, out.fields["user"].hash) == (("email",), ("phone", "address.street"))
+    assert SECRET not in repr(out)
+    assert pipeline(fields={"user": {"drop": ["email"]}}).fields_secret is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"user": {"hash": ["phone"]}}, ": need fields_secret where something is hashed: without one, anybody could "),
+        ({"user": {}}, ".user: must name fields under drop or hash"),
+        ({"user": {"drop": ["id"]}}, ".user.drop[0]: must not begin with id: events are named and keyed by it"),
+        ({"user": {"drop": ["a", "type.x"]}}, ".user.drop[1]: must not begin with type: events are named and keyed"),
+        ({"user": {"drop": ["a."]}}, ".user.drop[0]: must be names with single dots between them, like address.street"),
+        ({"user": {"drop": ["a", "a"]}}, '.user: "a" is named twice'),
+        ({"user": {"drop": ["a", "a.b.c"]}}, '.user: "a.b.c" lies within "a"'),
+        ({"user": {"keep": ["a"]}}, ".user.keep: unknown key (allowed: drop, hash)"),
+        ({"user": {"drop": "email"}}, ".user.drop: must be a list"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_a_mistake(fields, line):
+    (found,) = mistakes(with_pipeline(fields=fields))
+    assert found.startswith(f"pipelines.out.fields{line}")
+
+
+def test_the_secret_of_hashes_is_long_and_never_shown():
+    fields = {"user": {"hash": ["phone"]}}
+    (line,) = mistakes(with_pipeline(fields=fields, fields_secret="${PEPPER}"), {"PEPPER": "too-short"})
+
+    assert line.startswith("pipelines.out.fields_secret: must have at least 16 bytes: python3 -c")
+    assert "too-short" not in line
+
+
+def test_a_secret_without_anything_to_hash_is_worth_a_warning():
+    assert loaded(with_pipeline(fields_secret=SECRET)).warnings == (
+        "pipelines.out.fields_secret: is not used: nothing is hashed under fields",
+    )

@@ -20,6 +20,7 @@ TABLE = ROOT / "docs" / "configuration.md"
 ENV = {"OPLOG_USER": "ada", "OPLOG_PASSWORD": "correct-horse"}
 
 SINKS = [kind for kind in sink_kinds() if kind != "memory"]  # that one is for tests
+NAMED = ("sources", "pipelines", "fields")  # mappings by a name of one's own
 _COMMENTED_KEY = re.compile(r"^(\s*)#(  )?(\w+:(?: .*)?)$", re.MULTILINE)  # `#token: …`, `#  ca: …` below `#tls:`
 
 
@@ -31,7 +32,7 @@ def every_key():
         for key in keys_of(model):
             yield section, key
             inner = model_at(model, [key])
-            if key in ("sources", "pipelines"):
+            if key in NAMED:
                 inner = model_at(model, [key, "any name"])
             if keys_of(inner):
                 models.append((f"{section}.{key}".removeprefix("."), inner))
@@ -41,9 +42,9 @@ def keys_written(data, section=""):
     """(section, key) of what stands in a reference file, in the sections of `every_key`."""
     for key, value in data.items():
         yield section, key
-        if section == "" and key in ("sources", "pipelines"):
+        if key in NAMED:
             for named in value.values():
-                yield from keys_written(named, key)
+                yield from keys_written(named, f"{section}.{key}".removeprefix("."))
         elif key == "sink":
             yield from keys_written({name: item for name, item in value.items() if name != "kind"}, value["kind"])
         elif isinstance(value, dict) and key not in ("defaults", "dead_letter"):
@@ -93,7 +94,7 @@ def test_the_table_names_every_key():
     sections = re.split(r"^#{2,3} ", TABLE.read_text(), flags=re.MULTILINE)
     text = {"": section_of(sections, "Top"), "sources": section_of(sections, "Sources")}
     text |= {"pipelines": section_of(sections, "Pipelines"), "sources.auth": section_of(sections, "`auth`")}
-    text |= {"pipelines.filter": section_of(sections, "`filter`")}
+    text |= {f"pipelines.{name}": section_of(sections, f"`{name}`") for name in ("filter", "fields")}
     text |= {name: section_of(sections, f"`{name}`") for name in ("admin", "log")}
     text |= {kind: section_of(sections, f"`kind: {kind}`") for kind in SINKS}
     missing = [

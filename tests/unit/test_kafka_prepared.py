@@ -44,7 +44,7 @@ async def test_an_earlier_event_that_is_refused_only_when_laid_out_again_is_the_
     assert found.refused is early
     assert found.batch is not None
     assert ([event.sequence for event in found.batch.events], found.batch.next_offset) == ([1], 2)
-    assert found.prepared.record_count() == 1
+    assert found.prepared.event_count() == 1
 
 
 async def test_nothing_is_sent_when_the_first_event_is_refused() -> None:
@@ -56,7 +56,7 @@ async def test_nothing_is_sent_when_the_first_event_is_refused() -> None:
 
 
 async def test_records_that_are_not_the_batchs_are_never_sent() -> None:
-    with pytest.raises(ValueError, match="1 records for 2 events"):
+    with pytest.raises(ValueError, match="records of 1 events for 2"):
         await sendable(make_batch(1, 2), await laid_out(make_batch(1).events), laid_out)
 
 

@@ -5,26 +5,56 @@ This is the hot path: one plain loop a page, one join an entry (docs/architectur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from oplogbridge.codec.payloads import CONTENT_TYPES, PAYLOADS, Format, Kind, behind_key, kind_of, time_of
+from oplogbridge.codec.binary import AttributeHeaders, Prefix
+from oplogbridge.codec.fields import FieldRules
+from oplogbridge.codec.payloads import (
+    CONTENT_TYPES,
+    PAYLOADS,
+    Format,
+    Kind,
+    behind_key,
+    cloudevent_data,
+    kind_of,
+    time_of,
+)
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.templates import KEY_FIELDS, Template
-from oplogbridge.values import Entry, Event, Page
+from oplogbridge.values import Entry, Event, Headers, Malformed, Page
 
 DEFAULT_KEY = "{type}/{id}"
 
 
 class Codec:
-    """What a pipeline makes of a page. `key` is a template over {source}, {type}, {id}, {operation}."""
+    """What a pipeline makes of a page."""
 
-    def __init__(self, *, source: str, format: Format, filter: Filter, key: str = DEFAULT_KEY) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        source: str,
+        format: Format,  # noqa: A002
+        filter: Filter,  # noqa: A002
+        key: str = DEFAULT_KEY,
+        binary: Prefix | None = None,
+        tombstones: bool = False,
+        fields: Mapping[str, FieldRules] | None = None,
+    ) -> None:
+        """`key` is a template over {source}, {type}, {id}, {operation}; `binary` says how CloudEvents' attributes are
+        named in headers, None is structured mode; `fields` are by object type."""
         self._filter = filter
+        self._tombstones = tombstones
+        self._fields = fields or {}
         self._source = quote(source, safe="")
         self._key = None if key == DEFAULT_KEY else Template(key, fields=KEY_FIELDS, constants={"source": source})
         self._payload = PAYLOADS[format]
-        self._constant_headers = (("content-type", CONTENT_TYPES[format]), ("Oplog-Source", self._source.encode()))
+        content_type = CONTENT_TYPES[format] if binary is None else b"application/json"
+        self._constant_headers: Headers = (("content-type", content_type), ("Oplog-Source", self._source.encode()))
+        self._binary: AttributeHeaders | None = None
+        if binary is not None:
+            self._payload = cloudevent_data
+            self._binary = AttributeHeaders(binary, source=self._source, constant_headers=self._constant_headers)
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._time = time_of(None)
 
@@ -34,16 +64,26 @@ class Codec:
         key_template, payload_of = self._key, self._payload
         kinds, constant_headers, time = self._kinds, self._constant_headers, self._time
         behind = behind_key(page.datamodel_hash)
+        field_rules, tombstones, binary = self._fields, self._tombstones, self._binary
+        own_headers: Headers = ()
+        of_kinds: dict[str, Headers] = {}  # binary mode, by event type
         events: list[Event] = []
         for entry in page.entries:
             object_type, operation = entry.object_type, entry.operation
             if accepts is not None and not accepts(object_type, operation):
                 continue
             kind = kinds.get((object_type, operation)) or self._kind_of(object_type, operation)
+            if field_rules and (rules := field_rules.get(object_type)) is not None:
+                entry = rules.applied_to(entry)
             if entry.updated_at != time.received:
                 time = self._time = time_of(entry.updated_at)
             subject = f"{object_type}/{entry.object_id}"
             key = subject if key_template is None else self._key_of(key_template, entry)
+            if binary is not None:
+                constant_headers = of_kinds.get(kind.event_type) or of_kinds.setdefault(
+                    kind.event_type, binary.of_kind(kind, page.datamodel_hash)
+                )
+                own_headers = binary.of_event(entry, subject, key, time)
             events.append(
                 Event(
                     entry.sequence,
@@ -55,9 +95,17 @@ class Codec:
                     constant_headers,
                     kind.object_type,
                     kind.operation,
+                    own_headers,
+                    tombstones and kind.is_delete,
                 )
             )
         return events
+
+    def malformed(self, entry: Malformed) -> Malformed:
+        """As it may be kept: where fields are treated, without its bytes, of which nobody knows what they hold."""
+        if not self._fields:
+            return entry
+        return Malformed(entry.sequence, b"", f"{entry.reason} (its bytes are not kept, because of `fields`)")
 
     @staticmethod
     def _key_of(template: Template, entry: Entry) -> str:

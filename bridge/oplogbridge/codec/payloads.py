@@ -18,6 +18,7 @@ from msgspec import UNSET, Raw
 from oplogbridge.values import Entry
 
 Format = Literal["cloudevents", "raw", "flat", "debezium"]
+Mode = Literal["structured", "binary"]  # of `cloudevents`
 CONTENT_TYPES: dict[Format, bytes] = {
     "cloudevents": b"application/cloudevents+json",
     "raw": b"application/json",
@@ -113,14 +114,20 @@ def _cloudevent(entry: Entry, subject: str, key: str, kind: Kind, time: Time, be
             sequence,
             kind.operation_text,
             *_rest_of_data(entry),
+            b"}",
         )
     )
+
+
+def cloudevent_data(entry: Entry, _subject: str, _key: str, kind: Kind, _time: Time, _behind_key: bytes) -> bytes:
+    """A CloudEvent in binary mode: `data` alone, the attributes go into headers (`binary.py`)."""
+    return b"".join((b'{"sequence":"', entry.id.encode(), kind.operation_text, *_rest_of_data(entry)))
 
 
 def _rest_of_data(entry: Entry) -> Sequence[bytes | Raw]:
     """The end of a CloudEvent's `data`, whose fields keep the order and the bytes in which they came."""
     if entry.events is not UNSET and entry.app_id is UNSET and entry.unknown is None:
-        return b',"events":', entry.events, b',"object":', entry.object, b"}}"
+        return b',"events":', entry.events, b',"object":', entry.object, b"}"
     parts: list[bytes | Raw] = []
     if entry.events is not UNSET:
         parts += b',"events":', entry.events
@@ -129,7 +136,7 @@ def _rest_of_data(entry: Entry) -> Sequence[bytes | Raw]:
     parts += b',"object":', entry.object
     for name, value in (entry.unknown or {}).items():
         parts += b",%b:" % _encode(name), value
-    return [*parts, b"}}"]
+    return [*parts, b"}"]
 
 
 def _raw(entry: Entry, *_: object) -> bytes:

@@ -1,5 +1,6 @@
 """Configuration: YAML files and the environment become frozen `Settings`, or one `ConfigError` with every mistake."""
 
+from oplogbridge.config.field_settings import FieldSettings
 from oplogbridge.config.listen import Listen, parse_listen
 from oplogbridge.config.load import from_data, load
 from oplogbridge.config.schema import json_schema
@@ -19,6 +20,7 @@ from oplogbridge.config.validation import Loaded
 __all__ = [
     "AdminSettings",
     "AuthSettings",
+    "FieldSettings",
     "FilterSettings",
     "Listen",
     "Loaded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from oplogbridge.config.field_settings import hashes
 from oplogbridge.config.problems import Problem
 from oplogbridge.config.settings import Settings
 from oplogbridge.config.source_urls import host_is_loopback
@@ -20,6 +21,8 @@ def warnings_of(settings: Settings) -> Iterator[Problem]:
     for name, pipeline in settings.pipelines.items():
         if pipeline.dead_letter is not None and pipeline.on_rejected == "stop":
             yield Problem(("pipelines", name, "dead_letter"), "is not used: on_rejected is stop")
+        if pipeline.fields_secret is not None and not hashes(pipeline.fields):
+            yield Problem(("pipelines", name, "fields_secret"), "is not used: nothing is hashed under fields")
 
 
 def _of_sources(settings: Settings) -> Iterator[Problem]:

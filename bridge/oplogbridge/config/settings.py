@@ -33,7 +33,7 @@ from pydantic import (
     model_validator,
 )
 
-from oplogbridge.codec.payloads import Format
+from oplogbridge.codec.payloads import Format, Mode
 from oplogbridge.config.checks import (
     BRIDGE_NAME_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
@@ -44,14 +44,16 @@ from oplogbridge.config.checks import (
     refuse_bool,
     refuse_reserved,
 )
+from oplogbridge.config.field_settings import FieldSettings, FieldsSecret, hashes
 from oplogbridge.config.listen import Listen, parse_listen
 from oplogbridge.config.source_urls import api_of, check_encrypted, check_source_url, normal_source_url
 from oplogbridge.config.starts import ALLOWED as STARTS_ALLOWED
 from oplogbridge.config.starts import parse_start
 from oplogbridge.durations import DurationBetween, SizeBetween
-from oplogbridge.sink import SinkPlugin
+from oplogbridge.sink import Refused, SinkPlugin
 from oplogbridge.source.start import Start
 from oplogbridge.state.urls import check_url
+from oplogbridge.templates import KEY_FIELDS, Template
 
 
 def _written(default: str) -> Any:
@@ -202,6 +204,15 @@ class SinkChoice:
 AnySink = Annotated[InstanceOf[SinkChoice], WithJsonSchema({"type": "object"})]
 
 
+def _refuse(info: ValidationInfo, ability: Literal["binary", "tombstones"], text: str) -> None:
+    """Raises ValueError when the sink declares that it cannot. A sink that is a mistake itself is not asked."""
+    sink: SinkChoice | None = info.data.get("sink")
+    if sink is not None and sink.plugin is not None:
+        declared = getattr(sink.plugin.traits(sink.settings), ability)
+        if isinstance(declared, Refused):
+            raise ValueError(f"{text}: {declared.reason}")
+
+
 class PipelineSettings(_Model):
     """One source, one sink, one offset."""
 
@@ -225,6 +236,36 @@ class PipelineSettings(_Model):
     )
     dead_letter: AnySink | None = Field(default=None, description="a sink for on_rejected: dead_letter")
     sink: AnySink = Field(description="kind, and the keys of that sink")
+    # Behind `sink`, `format` and `key`, which their checks ask.
+    mode: Mode = Field(default="structured", description="of format cloudevents: binary has attributes in headers")
+    tombstones: bool = Field(default=False, description="Kafka: behind a delete, a record of its key without a value")
+    fields_secret: FieldsSecret | None = Field(default=None, description="keys the hashes of hash under fields")
+    fields: Mapping[Word, FieldSettings] = Field(default={}, description="what is dropped or hashed, by object type")
+
+    @field_validator("mode")
+    @classmethod
+    def _mode_fits(cls, mode: Mode, info: ValidationInfo) -> Mode:
+        if mode == "binary":
+            if info.data.get("format", "cloudevents") != "cloudevents":
+                raise ValueError("binary goes with format: cloudevents")
+            _refuse(info, "binary", "binary is not for this sink")
+        return mode
+
+    @field_validator("tombstones")
+    @classmethod
+    def _tombstones_fit(cls, tombstones: bool, info: ValidationInfo) -> bool:
+        if tombstones:
+            _refuse(info, "tombstones", "are not for this sink")
+            if "operation" in Template(info.data.get("key", ""), fields=KEY_FIELDS).varies:
+                raise ValueError("need a key without {operation}: a delete must have the key of what it deletes")
+        return tombstones
+
+    @field_validator("fields")
+    @classmethod
+    def _hashed_with_a_secret(cls, fields: Mapping[str, FieldSettings], info: ValidationInfo) -> object:
+        if info.data.get("fields_secret", ...) is None and hashes(fields):
+            raise ValueError("need fields_secret where something is hashed: without one, anybody could look values up")
+        return fields
 
 
 class Settings(_Model):

@@ -113,14 +113,16 @@ def _page_of(body: bytes, split: Callable[[bytes], PageRaw]) -> tuple[PageRaw, d
 
 def _sequence_or_stop(raw: Raw, cause: Exception) -> int:
     """The sequence of an entry that is otherwise malformed; an entry without one cannot be passed by anybody."""
+    written = _NULL
     try:
         fields = _decode_fields(raw)
-        value = _decode_number(fields.get("sequence_id", fields.get("sequence", _NULL)))
+        written = fields.get("sequence_id", fields.get("sequence", _NULL))
+        value = _decode_number(written)
     except msgspec.DecodeError:
         value = None
     sequence = sequence_of(value)
     if sequence is None:
-        shown = bytes(raw)[:200].decode(errors="replace")
+        shown = bytes(written)[:40].decode(errors="replace")  # and no more of it: the rest may be personal
         raise Misconfigured(
             f"the source sent an entry without a usable sequence (0 < n < 2^63, exact): {shown!r}; "
             "nothing can be delivered past it, have it mended at the source"

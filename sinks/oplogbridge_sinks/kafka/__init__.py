@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from oplogbridge.sink import SinkContext, SinkPlugin
+from dataclasses import replace
+
+from oplogbridge.sink import Refused, SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.templates import Template
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.sink import TRAITS, KafkaSink
 from oplogbridge_sinks.kafka.topics import checkpoint_name, topic_template
+
+
+def _traits(settings: KafkaSettings) -> SinkTraits:
+    if "operation" not in Template(settings.topic).varies:
+        return TRAITS
+    return replace(TRAITS, tombstones=Refused("a topic over {operation} keeps deletes apart from what they delete"))
 
 
 def _permissions(settings: KafkaSettings, ctx: SinkContext) -> list[str]:
@@ -27,7 +36,7 @@ plugin = SinkPlugin(
     kind="kafka",
     summary="Kafka topics, exactly once: a transaction per batch, with the position in it",
     settings=KafkaSettings,
-    traits=lambda _settings: TRAITS,
+    traits=_traits,
     build=KafkaSink,
     permissions=_permissions,
 )

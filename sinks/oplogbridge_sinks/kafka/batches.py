@@ -22,7 +22,7 @@ import cramjam
 from aiokafka.codec import snappy_encode
 
 from oplogbridge.values import Event
-from oplogbridge_sinks.kafka.records import HEADER_BYTES, RecordBatch, lay_out, plain
+from oplogbridge_sinks.kafka.records import HEADER_BYTES, LaidOut, RecordBatch, lay_out, plain
 
 BATCH_BYTES_MAX = 1_048_588  # Kafka's default of max.message.bytes
 UNCOMPRESSED_BYTES_MAX = 8 << 20  # per builder: what 4 pages of 2 KB events need, and a bound on memory
@@ -54,7 +54,7 @@ CODECS = {
 }
 
 
-async def _finish(records: bytearray, count: int, codec: Codec, timestamp_ms: int) -> RecordBatch:
+async def _finish(records: bytearray, laid: LaidOut, codec: Codec, timestamp_ms: int) -> RecordBatch:
     compressed: Any = None
     if codec.compress is not None:
         if len(records) <= _INLINE_BYTES_MAX:
@@ -62,12 +62,12 @@ async def _finish(records: bytearray, count: int, codec: Codec, timestamp_ms: in
         else:
             loop = asyncio.get_running_loop()
             compressed = await loop.run_in_executor(_COMPRESSING, codec.compress, memoryview(records))
-    if compressed is None or len(compressed) >= len(records):
-        return RecordBatch(records, count=count, codec=0, timestamp_ms=timestamp_ms, uncompressed=len(records))
+    worth_it = compressed is not None and len(compressed) < len(records)
     return RecordBatch(
-        memoryview(compressed),
-        count=count,
-        codec=codec.attribute,
+        memoryview(compressed) if worth_it else records,
+        count=laid.records,
+        event_count=laid.events,
+        codec=codec.attribute if worth_it else 0,
         timestamp_ms=timestamp_ms,
         uncompressed=len(records),
     )
@@ -75,7 +75,7 @@ async def _finish(records: bytearray, count: int, codec: Codec, timestamp_ms: in
 
 async def single(key: bytes, value: bytes, timestamp_ms: int, codec: Codec) -> RecordBatch:
     """A batch of one record without headers: the checkpoint."""
-    return await _finish(bytearray(plain(key, value)), 1, codec, timestamp_ms)
+    return await _finish(bytearray(plain(key, value)), LaidOut(events=0, records=1), codec, timestamp_ms)
 
 
 class RefusedEvent(NamedTuple):
@@ -104,7 +104,7 @@ class TopicLimits:
     def learn_refusal(self, batch: RecordBatch, now_seconds: float = 0.0) -> None:
         """The broker called this batch too large. The sink begins again, with this known."""
         self.refused_at_seconds = now_seconds
-        if batch.record_count() == 1:
+        if batch.event_count == 1:
             self.refused = RefusedEvent(batch.size(), batch.uncompressed_bytes)
         else:
             # It may have been laid out under an older, larger limit.
@@ -143,8 +143,8 @@ async def build(events: Sequence[Event], limits: TopicLimits, codec: Codec, time
     count_max = len(events)
     while begin < len(events):
         bytes_max = limits.batch_bytes_max if codec.compress is None else limits.uncompressed_bytes
-        records, count = await _fill(events, begin, min(len(events), begin + count_max), bytes_max)
-        batch = await _finish(records, count, codec, timestamp_ms)
+        records, laid = await _fill(events, begin, min(len(events), begin + count_max), bytes_max)
+        batch, count = await _finish(records, laid, codec, timestamp_ms), laid.events
         if codec.compress is not None:
             limits.learn_ratio(batch.uncompressed_bytes, batch.size())
         if count > 1 and batch.size() > limits.batch_bytes_max:
@@ -158,14 +158,15 @@ async def build(events: Sequence[Event], limits: TopicLimits, codec: Codec, time
     return Built(batches, None)
 
 
-async def _fill(events: Sequence[Event], begin: int, end: int, bytes_max: int) -> tuple[bytearray, int]:
-    """The records that fit, at least one, and how many they are."""
-    records, count = bytearray(), 0
-    while begin + count < end:
-        turn = events[begin + count : min(begin + count + _EVENTS_PER_TURN, end)]
-        taken = lay_out(records, turn, count, bytes_max - HEADER_BYTES)
-        count += taken
-        if taken < len(turn):
+async def _fill(events: Sequence[Event], begin: int, end: int, bytes_max: int) -> tuple[bytearray, LaidOut]:
+    """The records of the events that fit, at least one, and how many they are."""
+    records, count, taken = bytearray(), 0, 0
+    while begin + taken < end:
+        turn = events[begin + taken : min(begin + taken + _EVENTS_PER_TURN, end)]
+        laid = lay_out(records, turn, count, bytes_max - HEADER_BYTES)
+        taken += laid.events
+        count += laid.records
+        if laid.events < len(turn):
             break
         await asyncio.sleep(0)
-    return records, count
+    return records, LaidOut(taken, count)

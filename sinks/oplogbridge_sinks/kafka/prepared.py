@@ -21,8 +21,8 @@ class Prepared(NamedTuple):
     refused: Event | None  # the first event that its topic will never take
     reason: str
 
-    def record_count(self) -> int:
-        return sum([batch.record_count() for batches in self.batches.values() for batch in batches])
+    def event_count(self) -> int:
+        return sum([batch.event_count for batches in self.batches.values() for batch in batches])
 
 
 class Sendable(NamedTuple):
@@ -51,8 +51,8 @@ async def sendable(
         part = part.before(index)
         if part is not None:
             prepared = await prepare(part.events)
-    if part is not None and prepared.record_count() != len(part.events):
-        raise ValueError(f"{prepared.record_count()} records for {len(part.events)} events")  # a defect, and no loss
+    if part is not None and prepared.event_count() != len(part.events):
+        raise ValueError(f"records of {prepared.event_count()} events for {len(part.events)}")  # a defect, and no loss
     return Sendable(part, prepared, refused, reason)
 
 

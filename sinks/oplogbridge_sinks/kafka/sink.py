@@ -33,7 +33,13 @@ from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.topics import TOO_LARGE, Topics, as_written, changes, destination_of, topic_template
 
 TRAITS = SinkTraits(
-    guarantee="exactly_once", holds_position=True, goes_back=True, events_max=10_000, bytes_max=64 << 20
+    guarantee="exactly_once",
+    holds_position=True,
+    goes_back=True,
+    events_max=10_000,
+    bytes_max=64 << 20,
+    binary="ce_",
+    tombstones=True,
 )
 
 _SEQUENCE_NUMBER_MAX = 2**31 - 1  # per partition and producer; aiokafka goes on with negative ones

@@ -13,7 +13,7 @@ from oplogbridge_sinks.webhook.addresses import is_address
 from oplogbridge_sinks.webhook.signature import key_of
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_OURS = re.compile(r"content-(type|length)|host|transfer-encoding|nats-.*|oplog-.*|webhook-.*", re.IGNORECASE)
+_OURS = re.compile(r"content-(type|length)|host|transfer-encoding|ce-.*|nats-.*|oplog-.*|webhook-.*", re.IGNORECASE)
 Wait = Annotated[float, DurationBetween("0s", "1h")]
 
 

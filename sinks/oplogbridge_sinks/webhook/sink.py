@@ -24,8 +24,8 @@ from urllib.parse import quote
 import aiohttp
 
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
-from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.templates import Template, token
+from oplogbridge.sink import Refused, SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.templates import Template, header_value, token
 from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.webhook.addresses import CheckedResolver, ForbiddenAddress, check_address
 from oplogbridge_sinks.webhook.settings import WebhookSettings
@@ -194,7 +194,7 @@ class WebhookSink:
         if self._settings.batch_max == 1:
             body, webhook_id = first.payload, f"{self._id_prefix}-{first.id}"
             headers["Nats-Subject"] = self._subject.destination(first.object_type, first.operation)
-            headers["Oplog-Key"] = quote(first.key, safe="/!#$&'()*+,:;=?@[]~")
+            headers["Oplog-Key"] = header_value(first.key.decode())
         else:
             body = b"[" + b",".join([event.payload for event in events]) + b"]"
             webhook_id = f"{self._id_prefix}-{first.id}-{last.id}"
@@ -227,7 +227,16 @@ def _translate(error: Exception, destination: str, delay_seconds: float | None =
 
 def _traits(settings: WebhookSettings) -> SinkTraits:
     events_max = REQUESTS_MAX * settings.batch_max
-    return SinkTraits("at_least_once", False, False, events_max=events_max, bytes_max=BYTES_MAX)
+    return SinkTraits(
+        "at_least_once",
+        False,
+        False,
+        events_max=events_max,
+        bytes_max=BYTES_MAX,
+        binary="ce-"
+        if settings.batch_max == 1
+        else Refused("a request with several events (batch_max above 1) has headers for one alone"),
+    )
 
 
 plugin = SinkPlugin(
