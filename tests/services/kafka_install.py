@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,31 +65,45 @@ class Installation(NamedTuple):
 
 def installed() -> Installation:
     """The installation, made now if it isn't there (about 20 s and 45 MB the first time)."""
-    java = shutil.which("java")
-    if java is None:
-        raise MissingServer(f"Apache Kafka needs a JDK >= {_JDK_MAJOR_MIN}: {_HOW_TO_INSTALL}")
+    java = java_command()
     # What it is made from is part of the name, so that a new version of Kafka is a new directory.
     made_from = zlib.crc32(_POM.read_bytes() + repr(_FORMAT_OPTIONS).encode())
     installation = Installation(java, SERVICES_DIR / f"kafka-libs-{made_from:08x}")
     if not installation.libs_dir.exists():
-        _install(installation)
+        _check_jdk(java)
+        _fetch(_POM, installation.libs_dir, lambda made: _format(installation._replace(libs_dir=made)))
     return installation
 
 
-def _install(installation: Installation) -> None:
+def java_command() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise MissingServer(f"this needs a JDK >= {_JDK_MAJOR_MIN}: {_HOW_TO_INSTALL}")
+    return java
+
+
+def with_jars(pom: Path, name: str) -> Path:
+    """A directory with the jars that `pom` names, fetched now if it isn't there."""
+    libs_dir = SERVICES_DIR / f"{name}-{zlib.crc32(pom.read_bytes()):08x}"
+    if not libs_dir.exists():
+        _check_jdk(java_command())
+        _fetch(pom, libs_dir)
+    return libs_dir
+
+
+def _fetch(pom: Path, libs_dir: Path, finish: Callable[[Path], None] = lambda _: None) -> None:
     maven = shutil.which("mvn")
     if maven is None:
-        raise MissingServer(f"Apache Kafka's jars come by Maven: {_HOW_TO_INSTALL}")
-    _check_jdk(installation.java)
+        raise MissingServer(f"the jars come by Maven: {_HOW_TO_INSTALL}")
     SERVICES_DIR.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SERVICES_DIR, prefix="installing-") as temporary:
-        made = installation._replace(libs_dir=Path(temporary) / "libs")
-        run([maven, "-q", "-B", "-f", str(_POM), _COPY_DEPENDENCIES, f"-DoutputDirectory={made.libs_dir}"])
-        _format(made)
+        made = Path(temporary) / "libs"
+        run([maven, "-q", "-B", "-f", str(pom), _COPY_DEPENDENCIES, f"-DoutputDirectory={made}"])
+        finish(made)
         try:
-            made.libs_dir.rename(installation.libs_dir)  # whole or not at all
+            made.rename(libs_dir)  # whole or not at all
         except OSError:
-            if not installation.libs_dir.exists():  # otherwise somebody else was quicker, and that is as good
+            if not libs_dir.exists():  # otherwise somebody else was quicker, and that is as good
                 raise
 
 
@@ -108,7 +123,7 @@ def _check_jdk(java: str) -> None:
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr  # `version "17.0.15"`
     version = said.split('"')[1] if '"' in said else "0"
     if int(version.split(".")[0].split("-")[0]) < _JDK_MAJOR_MIN:
-        raise MissingServer(f"Apache Kafka needs a JDK >= {_JDK_MAJOR_MIN}, this one is {version}: {_HOW_TO_INSTALL}")
+        raise MissingServer(f"this needs a JDK >= {_JDK_MAJOR_MIN}, the one here is {version}: {_HOW_TO_INSTALL}")
 
 
 def run(command: list[str]) -> None:
