@@ -37,7 +37,7 @@ def test_debeziums_own_classes_read_every_event() -> None:
         assert found["after"] == (None if deleted else entry["object"])
         assert found["envelope"] == json.loads(event.payload)
         assert found["envelope"]["op"] == OPERATIONS[entry["operation"]]
-        if deleted:  # is dropped by default: what deletes a row downstream is the tombstone
+        if deleted:
             assert found["row"] is None
         else:
             shown = (found["row"], found["__op"], found["__source_sequence"])

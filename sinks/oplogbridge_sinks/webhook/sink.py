@@ -25,7 +25,7 @@ import aiohttp
 
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import Refused, SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.templates import Template, header_value, token
+from oplogbridge.templates import Template, token
 from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.webhook.addresses import CheckedResolver, ForbiddenAddress, check_address
 from oplogbridge_sinks.webhook.settings import WebhookSettings
@@ -194,7 +194,7 @@ class WebhookSink:
         if self._settings.batch_max == 1:
             body, webhook_id = first.payload, f"{self._id_prefix}-{first.id}"
             headers["Nats-Subject"] = self._subject.destination(first.object_type, first.operation)
-            headers["Oplog-Key"] = header_value(first.key.decode())
+            headers["Oplog-Key"] = quote(first.key, safe="/!#$&'()*+,:;=?@[]~")
         else:
             body = b"[" + b",".join([event.payload for event in events]) + b"]"
             webhook_id = f"{self._id_prefix}-{first.id}-{last.id}"
