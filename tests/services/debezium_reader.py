@@ -16,6 +16,11 @@ _FOLDER = Path(__file__).with_name("debezium")
 _WITHIN_SECONDS = 120
 
 
+def installed() -> Path:
+    """The directory of the jars, fetched now if they aren't there. Raises MissingServer."""
+    return with_jars(_FOLDER / "pom.xml", "debezium-libs")
+
+
 def read(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
     """What `ReadsDebezium.java` says of each payload, none of which may hold a line break.
 
@@ -24,8 +29,7 @@ def read(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
         ServerFailed: A payload is not what these classes read.
     """
     java = java_command()
-    libs_dir = with_jars(_FOLDER / "pom.xml", "debezium-libs")
-    class_path = os.pathsep.join(str(jar) for jar in sorted(libs_dir.glob("*.jar")))
+    class_path = os.pathsep.join(str(jar) for jar in sorted(installed().glob("*.jar")))
     options = ["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
     done = subprocess.run(
         [java, *options, "-cp", class_path, str(_FOLDER / "ReadsDebezium.java")],

@@ -79,6 +79,7 @@ class Delivers:
             make_event(FIRST + 5, key=b"\x00\xff"),
             make_event(FIRST + 6, type="oplog.ordre-linje.opprette", operation="opprette"),
             make_event(FIRST + 7, constant_headers=(("Oplog-Source", "bérgen%20".encode()), ("Empty", b""))),
+            make_event(FIRST + 8, own_headers=(("ce_id", b"8"), ("ce_subject", b"user/b%C3%A9rgen"))),
         ]
         batch = make_batch(*odd)
 
