@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.redis_nodes.address import RedisAddress, Server
 from oplogbridge.state import StateStore
 from oplogbridge.state.redis import RedisStateStore
-from oplogbridge.state.urls import RedisAddress, state_store
+from oplogbridge.state.urls import state_store
 from oplogbridge.testing.clock import ManualClock
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge.testing.state_place import ALICE, acquired
@@ -98,6 +99,6 @@ async def test_a_trusted_certificate_is_accepted_and_any_other_is_misconfigured(
 
 
 async def test_a_server_without_tls_is_not_spoken_to(redis_server: RedisServer, unique: str) -> None:
-    address = RedisAddress("127.0.0.1", redis_server.port, 0, "user", "secret", tls=True)
+    address = RedisAddress((Server("127.0.0.1", redis_server.port),), 0, "user", "secret", tls=True)
     with pytest.raises(Unavailable):
         await RedisStateStore(address, name=unique, deadline_seconds=0.3).open()
