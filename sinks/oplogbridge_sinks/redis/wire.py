@@ -40,7 +40,7 @@ class Wire:
     async def ask(self, *requests: bytes) -> list[Any]:
         """Send packed requests at once; the answers, in order. An error that is an answer is returned, not raised.
 
-        But for MOVED and ASK: there is nothing more to ask here, and what comes behind one (WAIT) may be long in coming.
+        But for MOVED and ASK: there is nothing more to ask here, and what comes behind one (WAIT) may take its time.
         """
         if not self._usable:
             raise ConnectionError("the connection is closed")  # else redis-py would open another one, unasked
