@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -19,21 +20,24 @@ class RedisCluster:
     def __init__(self) -> None:
         self.nodes = [RedisServer() for _ in range(3)]
 
-    def start(self, *, acl: tuple[str, ...] = ()) -> Self:
-        """`acl` are lines of users beside `default`, who may do all."""
-        everybody = ("user default on nopass ~* &* +@all", *acl) if acl else ()
+    def start(self, *, config: Mapping[str, str] | None = None) -> Self:
+        """`config` as for RedisServer, of every node."""
         # Not the port + 10000 that is the default for the bus: that may be somebody's.
         buses = [free_port() for _ in self.nodes]
         for node, bus in zip(self.nodes, buses, strict=True):
-            config = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "cluster-port": str(bus)}
-            node.start(acl=everybody, config=config)
+            ours = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "cluster-port": str(bus)}
+            node.start(config=ours | dict(config or {}))
         share = -(-_SLOTS // len(self.nodes))
         for number, node in enumerate(self.nodes):
             ask(node, "CLUSTER", "ADDSLOTSRANGE", number * share, min((number + 1) * share, _SLOTS) - 1)
             if number:
                 ask(node, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, buses[0])
-        until(lambda: all(self._is_whole(node) for node in self.nodes), "the cluster is whole", self.nodes[0])
+        self.until_whole()
         return self
+
+    def until_whole(self) -> None:
+        """Waits until every node says that every slot is served."""
+        until(lambda: all(self._is_whole(node) for node in self.nodes), "the cluster is whole", self.nodes[0])
 
     @property
     def url(self) -> str:

@@ -155,8 +155,16 @@ class RedisLink:
             return Misconfigured(
                 f"{self._address} holds another program's key in place of ours ({text}): change `name:`"
             )
-        if isinstance(error.__context__, ssl.SSLCertVerificationError | FileNotFoundError | PermissionError):
-            return Misconfigured(f"{self._address}: {text}: check the certificate and ?ssl_ca_certs= in `state:`")
+        if isinstance(error.__context__, ssl.SSLError | FileNotFoundError | PermissionError) and not isinstance(
+            error.__context__, ssl.SSLEOFError | ssl.SSLZeroReturnError
+        ):
+            return Misconfigured(
+                f"{self._address}: {text}: check the certificate, ?ssl_ca_certs=, ?ssl_certfile= and ?ssl_keyfile= in "
+                "`state:`; rediss:// is for a server that speaks TLS"
+            )
+        if self._address.tls and not self._address.certfile and isinstance(error.__context__, ConnectionResetError):
+            # TLS 1.3 refuses a client after the handshake; the reset that follows nearly always overtakes the reason.
+            text += "; a server that wants a certificate gets it by ?ssl_certfile="
         passing = isinstance(error, _PASSING) or _PASSING_CODES.search(text)
         if isinstance(error, exceptions.ResponseError) and not passing:
             return Misconfigured(f"{self._address} refused a command ({text}): check what `state:` leads to")

@@ -278,7 +278,8 @@ class RedisSink:
 
     def _translate(self, error: Exception) -> BridgeError:
         self._nodes.doubted()
-        return translate(error, self.destination)
+        address = self._settings.address
+        return translate(error, self.destination, certified=not address.tls or address.certfile is not None)
 
 
 def _permissions(settings: RedisSettings, context: SinkContext) -> list[str]:
