@@ -162,9 +162,9 @@ class RedisLink:
                 f"{self._address}: {text}: check the certificate, ?ssl_ca_certs=, ?ssl_certfile= and ?ssl_keyfile= in "
                 "`state:`; rediss:// is for a server that speaks TLS"
             )
-        if self._address.tls and not self._address.certfile and isinstance(error.__context__, ConnectionResetError):
-            # TLS 1.3 refuses a client after the handshake; the reset that follows nearly always overtakes the reason.
-            text += "; a server that wants a certificate gets it by ?ssl_certfile="
+        if self._address.tls and isinstance(error.__context__, ConnectionResetError | BrokenPipeError):
+            # TLS 1.3 refuses a client after the handshake; the reset that follows can overtake the reason.
+            text += "; if that goes on, check ?ssl_certfile= in `state:`"
         passing = isinstance(error, _PASSING) or _PASSING_CODES.search(text)
         if isinstance(error, exceptions.ResponseError) and not passing:
             return Misconfigured(f"{self._address} refused a command ({text}): check what `state:` leads to")

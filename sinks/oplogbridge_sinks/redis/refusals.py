@@ -20,6 +20,7 @@ from redis.exceptions import (
 )
 
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
+from oplogbridge.redis_nodes.address import RedisAddress
 from oplogbridge_sinks.redis.scripts import FORMAT_VERSION
 
 # Answers that pass without a person. redis-py has a class for some; in a script an older server hides them in its text.
@@ -31,9 +32,9 @@ _NO_RIGHT = re.compile(r"\bNOPERM\b|\bACL failure\b")  # inside a script it is a
 _DECIDE = "or decide with `oplog-bridge offsets set`"
 
 
-def translate(error: Exception, destination: str, *, certified: bool = True) -> BridgeError:
-    """`certified`: whether a server that asks for our certificate gets one."""
-    text = f"{destination}: {str(error).splitlines()[0] if str(error) else 'no answer in time'}"
+def translate(error: Exception, destination: str, address: RedisAddress) -> BridgeError:
+    told = address.without_secrets(str(error))
+    text = f"{destination}: {told.splitlines()[0] if told else 'no answer in time'}"
     if isinstance(error, AskError):  # MOVED is one
         return Unavailable(f"{destination}: the cluster has its slot at {error.host}:{error.port}; it is opened there")
     if isinstance(error, (AuthenticationError, AuthorizationError)):  # to redis-py they are lost connections
@@ -51,11 +52,9 @@ def translate(error: Exception, destination: str, *, certified: bool = True) -> 
             f"{text}; mend the url: rediss:// is for a server that speaks TLS, ?ssl_certfile= and ?ssl_keyfile= name a "
             "certificate that it knows"
         )
-    if not certified and _has_cause(error, ConnectionResetError):
-        # TLS 1.3 refuses a client after the handshake; the reset that follows nearly always overtakes the reason.
-        return Unavailable(
-            f"{text}; it will be tried again; a server that wants a certificate gets it by ?ssl_certfile="
-        )
+    if address.tls and _has_cause(error, ConnectionResetError, BrokenPipeError):
+        # TLS 1.3 refuses a client after the handshake; the reset that follows can overtake the reason.
+        return Unavailable(f"{text}; it will be tried again; if that goes on, mend ?ssl_certfile= in the url")
     if isinstance(error, ResponseError) and not isinstance(error, _PASSING) and not _PASSING_WORD.search(str(error)):
         return Misconfigured(f"{text}; mend that, it is tried again slowly")
     return Unavailable(f"{text}; it will be tried again")

@@ -36,7 +36,7 @@ BYTES_MAX = 16 * 1024 * 1024
 
 
 class RedisSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
-    url: SecretStr  # redis://user:password@host:6379/0, or rediss:// for TLS
+    url: SecretStr  # see `redis_nodes.address`
     stream: str = "oplog:{source}"
     max_entries: int | None = Field(default=None, ge=1)  # about so many are kept in each stream
     wait_replicas: int = Field(default=0, ge=0)  # so many must have a batch before it counts
@@ -265,7 +265,7 @@ class RedisSink:
         self._wire = None
         if isinstance(error, AskError):
             self._nodes.redirected(wire.node, error)
-            return translate(error, self.destination)
+            return translate(error, self.destination, self._settings.address)
         return self._translate(error)
 
     def _answer(self, answer: Any) -> Any:
@@ -278,8 +278,7 @@ class RedisSink:
 
     def _translate(self, error: Exception) -> BridgeError:
         self._nodes.doubted()
-        address = self._settings.address
-        return translate(error, self.destination, certified=not address.tls or address.certfile is not None)
+        return translate(error, self.destination, self._settings.address)
 
 
 def _permissions(settings: RedisSettings, context: SinkContext) -> list[str]:
