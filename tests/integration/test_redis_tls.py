@@ -39,7 +39,7 @@ async def test_a_client_shows_its_certificate_and_without_one_it_is_told_so(
     for url in (trusting, with_client(stranger.signed("theirs")), with_client(missing), with_client(mixed)):
         one = USERS[user](url, unique)
         # The server cuts off whom it refuses, and the reason that it gives may be lost on the way.
-        with pytest.raises((Misconfigured, Unavailable), match="ssl_certfile|certificates") as refused:
+        with pytest.raises((Misconfigured, Unavailable), match=r"ssl_certfile|certificates") as refused:
             await one.open()
         assert isinstance(refused.value, Misconfigured) or "if that goes on" in str(refused.value)
         await one.close()
