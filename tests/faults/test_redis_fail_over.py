@@ -28,7 +28,7 @@ def config_of(folder: Path, source: rig.EmulatorProcess, url: str, name: str, st
     """`timeout` and `lease_ttl` are short: the test waits for them."""
     settings = {"kind": "redis", "url": url, "stream": name, "timeout": "2s", **sink}
     return rig.write_config(
-        folder / "c.yaml", source, {"copy": settings}, state=state, source_options=SLOW_COPY, name=name, lease_ttl="5s"
+        folder / "c.yaml", source, {"copy": settings}, state=state, source_options=SLOW_COPY, name=name, lease_ttl="2s"
     )
 
 
