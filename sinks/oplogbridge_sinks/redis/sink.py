@@ -14,64 +14,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Any
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 from redis.exceptions import AskError, RedisError, ResponseError
 
-from oplogbridge.durations import DurationBetween, SizeBetween
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
-from oplogbridge.redis_nodes.address import RedisAddress, redis_address
 from oplogbridge.redis_nodes.nodes import REDIRECTS_MAX, RedisNodes
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.templates import Template
 from oplogbridge.values import Batch, Event, Position
-from oplogbridge_sinks.redis.names import has_one_slot, hash_of, patterns_of, shown, streams_of
+from oplogbridge_sinks.redis.names import hash_of, patterns_of, shown, streams_of
 from oplogbridge_sinks.redis.refusals import refusal, translate
 from oplogbridge_sinks.redis.scripts import FORMAT_VERSION, MOVE, OPEN, WRITE, Script
+from oplogbridge_sinks.redis.settings import RedisSettings
 from oplogbridge_sinks.redis.wire import EVENT_ARGUMENTS, Argument, Packed, Wire, pack, pack_event
 
 EVENTS_MAX = 2_000  # in one script: Redis serves nobody else for its 15 ms; 1000 to 2000 measured best, 4000 slower
 BYTES_MAX = 16 * 1024 * 1024
-
-
-class RedisSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
-    url: SecretStr  # see `redis_nodes.address`
-    stream: str = "oplog:{source}"
-    max_entries: int | None = Field(default=None, ge=1)  # about so many are kept in each stream
-    wait_replicas: int = Field(default=0, ge=0)  # so many must have a batch before it counts
-    timeout: Annotated[float, DurationBetween("100ms", "10m")] = Field(default="30s", validate_default=True)
-    event_bytes_max: Annotated[int, SizeBetween("1B", "512MiB")] = Field(  # a larger event is rejected
-        default="512MiB",
-        validate_default=True,  # the server's proto-max-bulk-len, unless somebody changed it
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _is_url(cls, url: SecretStr) -> SecretStr:
-        redis_address(url.get_secret_value())
-        return url
-
-    @field_validator("stream")
-    @classmethod
-    def _is_template(cls, stream: str) -> str:
-        Template(stream)
-        if stream == "":
-            raise ValueError("must name a stream")
-        return stream
-
-    @model_validator(mode="after")
-    def _has_one_slot(self) -> Self:
-        if self.address.cluster and not has_one_slot(self.stream):
-            raise ValueError(
-                "on Redis Cluster the streams of a pipeline must share a slot: write one constant {{tag}} into "
-                "`stream`, such as {{oplog}}:{source}:{type}"
-            )
-        return self
-
-    @property
-    def address(self) -> RedisAddress:
-        return redis_address(self.url.get_secret_value())
 
 
 class RedisSink:
