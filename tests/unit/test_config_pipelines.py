@@ -186,6 +186,9 @@ def redis(url="redis://localhost", stream="oplog:{source}"):
     [
         (redis(), redis("redis://ada:secret@LOCALHOST:6379/0"), True),
         (redis(), redis("redis://localhost/1"), False),
+        (redis("redis+sentinel://a,b/data"), redis("redis+sentinel://x:y@b:26379,a/data/0"), True),
+        (redis("redis+sentinel://a,b/data"), redis("redis+sentinel://a,b/other"), False),
+        (redis("redis+cluster://a,b"), redis("redis+cluster://b,a"), True),
         (redis(), redis("redis://localhost:6380"), False),
         (redis(), redis(stream="oplog:shop"), True),
         (redis(), redis(stream="oplog:{pipeline}"), False),

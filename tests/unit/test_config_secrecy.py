@@ -112,10 +112,19 @@ def test_secrets_are_found_under_secret_keys_and_in_urls():
     data = {
         "sasl": {"username": "ada", "password": "one-secret"},
         "urls": ["redis://:two%40secret@host", "amqp://ada:three-secret@host"],
+        "state": "redis+sentinel://a,b/service?sentinel_username=ada&sentinel_password=five-secret",
         "tokens": ["four-secret", {"x": 123456}],
         "key": "{type}",
     }
-    assert secrets_of(data) == {"one-secret", "two%40secret", "two@secret", "three-secret", "four-secret", "123456"}
+    assert secrets_of(data) == {
+        "one-secret",
+        "two%40secret",
+        "two@secret",
+        "three-secret",
+        "four-secret",
+        "123456",
+        "five-secret",
+    }
 
 
 def test_a_very_short_secret_does_not_silence_every_message():

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from oplogbridge.config.problems import Path, Problem, path_text
 from oplogbridge.config.settings import SinkChoice
+from oplogbridge.redis_nodes.address import redis_address
 
 _CONSTANT = re.compile(r"\{\{|\}\}|\{source\}|\{pipeline\}")
 _BELONGS_TO_ONE = {"redis": "stream", "file": "file"}
@@ -70,6 +70,5 @@ def destination_of(choice: SinkChoice, *, source: str, pipeline: str) -> str | N
 
 
 def _redis_server(url: str | SecretStr) -> str:
-    parts = urlsplit(url.get_secret_value() if isinstance(url, SecretStr) else url)
-    database = parts.path.strip("/") or "0"
-    return f"{parts.netloc.rpartition('@')[2].lower().removesuffix(':6379')}/{database}"
+    address = redis_address(url.get_secret_value() if isinstance(url, SecretStr) else url)
+    return f"{','.join(sorted(map(str, address.servers)))}/{address.service or ''}/{address.database}"

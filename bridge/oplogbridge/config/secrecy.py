@@ -14,6 +14,7 @@ from oplogbridge.config.problems import Hidden, Path, Problem
 
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|private|api_?key", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"://[^/?#\s:@]*:([^/?#\s]*)@")
+_URL_OPTION = re.compile(r"://[^\s]*[?&][a-z_]*password=([^&#\s]*)", re.IGNORECASE)
 SECRET_CHARACTERS_MIN = 4  # shorter ones are in every other word
 MODEL_DEPTH_MIN = 3  # `sources.shop.auth`, `pipelines.shop.sink`: what a validator of a whole mapping speaks about
 NOT_SHOWN = "is not valid (the reason is not shown: it holds a secret)"
@@ -30,7 +31,7 @@ def secrets_of(data: Any, *, within_secret: bool = False) -> set[str]:
             found |= secrets_of(value, within_secret=within_secret)
     elif isinstance(data, (str, int, float)) and not isinstance(data, bool):
         text = str(data)
-        passwords = _URL_PASSWORD.findall(text)
+        passwords = _URL_PASSWORD.findall(text) + _URL_OPTION.findall(text)
         found.update(passwords, map(unquote, passwords))
         if within_secret:
             found.add(text)

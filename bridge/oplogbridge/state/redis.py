@@ -14,19 +14,23 @@ from collections import deque
 from typing import Any
 
 from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.redis_nodes.address import RedisAddress
 from oplogbridge.state import FORMAT_VERSION, AuditRecord, Holder, Stored, kept
 from oplogbridge.state import redis_scripts as scripts
 from oplogbridge.state.redis_link import RedisLink
-from oplogbridge.state.urls import RedisAddress
 
 _DEADLINE_SECONDS = 3.0  # of one call, connecting included; a lease of 10 s survives a call that runs into it
 _UNANSWERED_MAX = 8
 
 
-def permissions(name: str) -> list[str]:
-    """The rights that an ACL user needs, as a rule for `ACL SETUSER`; `SELECT` only for another database than 0."""
-    commands = "+evalsha +eval +get +set +incr +pexpire +del +lpush +ltrim +lrange +select"
-    return [f"~{{{name}}}:* {commands}"]
+def permissions(name: str, address: RedisAddress | None = None) -> list[str]:
+    """The rights that an ACL user needs, as rules for `ACL SETUSER`; behind sentinels a second rule is theirs."""
+    commands = "+evalsha +eval +get +set +incr +pexpire +del +lpush +ltrim +lrange"
+    sentinels = address is not None and address.service is not None
+    commands += " +select" if address is None or address.database else ""
+    commands += " +role" if sentinels else ""
+    commands += " +asking" if address is not None and address.cluster else ""
+    return [f"~{{{name}}}:* {commands}", *(["+sentinel|get-master-addr-by-name"] if sentinels else [])]
 
 
 class RedisStateStore:

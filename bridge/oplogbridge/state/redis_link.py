@@ -2,7 +2,8 @@
 
 redis-py's client and pool are left aside: their retries repeat commands, and what becomes of a connection whose answer
 did not come in time depends on the version. Here one rule covers it: after anything but a whole answer the connection
-is closed, and a late answer has nobody to be paired with.
+is closed, and a late answer has nobody to be paired with. An answer that another node of a cluster has our keys (MOVED,
+ASK) says that nothing was done: the command is sent there.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from contextlib import suppress
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio.connection import Connection, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
+from oplogbridge.redis_nodes.address import RedisAddress
+from oplogbridge.redis_nodes.nodes import REDIRECTS_MAX, Node, RedisNodes
 from oplogbridge.state.redis_scripts import Script
-from oplogbridge.state.urls import RedisAddress
 
 _CONNECTIONS_MAX = 8  # a save is under a millisecond of the server's time: more would only queue there
 _CLOSE_SECONDS = 1.0
@@ -31,6 +30,7 @@ _PASSING = (
     exceptions.BusyLoadingError,
     exceptions.ClusterDownError,
     exceptions.OutOfMemoryError,
+    exceptions.AskError,  # after REDIRECTS_MAX of them; MOVED is a kind of ASK
     exceptions.ReadOnlyError,  # the fail-over is not over, or the name still leads to the old primary
     exceptions.TryAgainError,
 )
@@ -49,7 +49,8 @@ class RedisLink:
     def __init__(self, address: RedisAddress, *, deadline_seconds: float) -> None:
         self._address = address
         self._deadline_seconds = deadline_seconds
-        self._idle: list[tuple[float, Connection]] = []  # with the time it became idle; the newest last
+        self._nodes = RedisNodes(address)
+        self._idle: list[tuple[float, Node]] = []  # with the time it became idle; the newest last
         self._places = asyncio.Semaphore(_CONNECTIONS_MAX)
         self._closed = False
 
@@ -70,109 +71,100 @@ class RedisLink:
         idle, self._idle = self._idle, []
         with suppress(TimeoutError, exceptions.RedisError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await asyncio.gather(*(connection.disconnect() for _, connection in idle))
+                await asyncio.gather(*(node.connection.disconnect() for _, node in idle))
 
     async def _exchange(self, *command: str, unknown_script: tuple[str, ...] | None) -> Any:
         try:
             async with asyncio.timeout(self._deadline_seconds), self._places:
-                connection = await self._take()
-                whole = False
-                try:
-                    answer = await self._ask(connection, command)
-                    if isinstance(answer, exceptions.NoScriptError) and unknown_script is not None:
-                        answer = await self._ask(connection, unknown_script)
-                    whole = not isinstance(answer, Exception)
-                finally:
-                    if whole and not self._closed:
-                        await self._give_back(connection)
-                    else:
-                        await connection.disconnect(nowait=True)
+                for _ in range(1 + REDIRECTS_MAX):
+                    answer = await self._exchange_with_a_node(command, unknown_script)
+                    if not isinstance(answer, exceptions.AskError):
+                        break
         except TimeoutError:
-            await self._drop_idle()
+            await self._doubt()
             raise Unavailable(f"{self._address} did not answer within {self._deadline_seconds:g} s") from None
         except exceptions.RedisError as error:
             answer = error
         if isinstance(answer, exceptions.RedisError):
-            # The idle ones may lead to the same demoted primary, or to the old address of a name.
-            await self._drop_idle()
+            await self._doubt()
             raise self._translated(answer) from self._cause(answer)
         return answer
 
-    async def _ask(self, connection: Connection, command: tuple[str, ...]) -> Any:
+    async def _exchange_with_a_node(self, command: tuple[str, ...], unknown_script: tuple[str, ...] | None) -> Any:
+        node = await self._take()
+        whole = False
+        try:
+            answer = await self._ask(node, command)
+            if isinstance(answer, exceptions.NoScriptError) and unknown_script is not None:
+                answer = await self._ask(node, unknown_script)
+            whole = not isinstance(answer, Exception)
+        finally:
+            if whole and not self._closed:
+                await self._give_back(node)
+            else:
+                await node.connection.disconnect(nowait=True)
+        if isinstance(answer, exceptions.AskError):
+            self._nodes.redirected(node, answer)
+            await self._drop_idle()
+        return answer
+
+    async def _ask(self, node: Node, command: tuple[str, ...]) -> Any:
         """The server's answer; an error that it answered is returned, whatever else went wrong is raised."""
-        await connection.connect()  # type: ignore[no-untyped-call]  # nothing happens when it is
+        connection = node.connection
+        if node.asking:
+            await connection.send_command("ASKING", check_health=False)
+            await connection.read_response()
         await connection.send_command(*command, check_health=False)
         try:
             return await connection.read_response()
         except exceptions.ResponseError as error:
             return error
 
-    async def _take(self) -> Connection:
+    async def _take(self) -> Node:
         if self._idle:
-            since, connection = self._idle[-1]
+            since, node = self._idle[-1]
             if asyncio.get_running_loop().time() - since < _IDLE_SECONDS_MAX:
                 self._idle.pop()
-                return connection
+                return node
             await self._drop_idle()  # the newest was idle for too long, so were all
-        return self._new_connection()
+        return await self._nodes.connect(self._deadline_seconds)
 
-    async def _give_back(self, connection: Connection) -> None:
+    async def _give_back(self, node: Node) -> None:
         now = asyncio.get_running_loop().time()
-        self._idle.append((now, connection))
+        self._idle.append((now, node))
         while now - self._idle[0][0] >= _IDLE_SECONDS_MAX:
-            await self._idle.pop(0)[1].disconnect(nowait=True)
+            await self._idle.pop(0)[1].connection.disconnect(nowait=True)
+
+    async def _doubt(self) -> None:
+        """Idle connections may lead to the same demoted primary, or to the old address of a name."""
+        self._nodes.doubted()
+        await self._drop_idle()
 
     async def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
-        for _, connection in idle:
-            await connection.disconnect(nowait=True)
-
-    def _new_connection(self) -> Connection:
-        address = self._address
-        shared: dict[str, Any] = {
-            "host": address.host,
-            "port": address.port,
-            "db": address.database,
-            "username": address.username,
-            "password": address.password,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": self._deadline_seconds,
-            "socket_connect_timeout": self._deadline_seconds,
-            "socket_keepalive": True,
-            "health_check_interval": 0,
-        }
-        if address.tls:
-            connection: Connection = SSLConnection(
-                **shared,
-                ssl_cert_reqs="required",
-                ssl_check_hostname=True,
-                ssl_ca_certs=address.ca_certs,
-                ssl_certfile=address.certfile,
-                ssl_keyfile=address.keyfile,
-            )
-        else:
-            connection = Connection(**shared)
-        # No CLIENT SETINFO: with an ACL of the least rights the server would log a denial on each connection. These
-        # attributes are how redis-py 5.2 to 8 all know it; the arguments changed.
-        for unsent in ("driver_info", "lib_name", "lib_version"):
-            setattr(connection, unsent, None)
-        return connection
+        for _, node in idle:
+            await node.connection.disconnect(nowait=True)
 
     def _translated(self, error: exceptions.RedisError) -> BridgeError:
-        text = self._without_secrets(str(error))
+        text = self._address.without_secrets(str(error))
         if isinstance(error, _LASTING):
             return Misconfigured(f"{self._address} refused the login ({text}): check user and password in `state:`")
         if isinstance(error, exceptions.NoPermissionError):
             return Misconfigured(f"{self._address} denies a right ({text}): grant what `check --connect` prints")
-        if isinstance(error, exceptions.MovedError | exceptions.AskError):
-            return Misconfigured(f"{self._address} is a Redis Cluster, which comes in a later version: use another")
         if "WRONGTYPE" in text:
             return Misconfigured(
                 f"{self._address} holds another program's key in place of ours ({text}): change `name:`"
             )
-        if isinstance(error.__context__, ssl.SSLCertVerificationError | FileNotFoundError | PermissionError):
-            return Misconfigured(f"{self._address}: {text}: check the certificate and ?ssl_ca_certs= in `state:`")
+        if isinstance(error.__context__, ssl.SSLError | FileNotFoundError | PermissionError) and not isinstance(
+            error.__context__, ssl.SSLEOFError | ssl.SSLZeroReturnError
+        ):
+            return Misconfigured(
+                f"{self._address}: {text}: check the certificate, ?ssl_ca_certs=, ?ssl_certfile= and ?ssl_keyfile= in "
+                "`state:`; rediss:// is for a server that speaks TLS"
+            )
+        if self._address.tls and isinstance(error.__context__, ConnectionResetError | BrokenPipeError):
+            # TLS 1.3 refuses a client after the handshake; the reset that follows can overtake the reason.
+            text += "; if that goes on, check ?ssl_certfile= in `state:`"
         passing = isinstance(error, _PASSING) or _PASSING_CODES.search(text)
         if isinstance(error, exceptions.ResponseError) and not passing:
             return Misconfigured(f"{self._address} refused a command ({text}): check what `state:` leads to")
@@ -180,7 +172,4 @@ class RedisLink:
 
     def _cause(self, error: Exception) -> Exception | None:
         """Kept for the log, unless it repeats the password (a server quotes the arguments of what it does not know)."""
-        return error if self._without_secrets(str(error)) == str(error) else None
-
-    def _without_secrets(self, text: str) -> str:
-        return text.replace(self._address.password, "***") if self._address.password else text
+        return error if self._address.without_secrets(str(error)) == str(error) else None

@@ -22,9 +22,24 @@ def shown(stream: str, context: SinkContext) -> str:
 
 def hash_of(stream: str, context: SinkContext) -> str:
     """The key of the position. It shares the streams' slot, so that one script may touch both on Redis Cluster."""
-    text = streams_of(stream, context).fill({"type": "type", "operation": "operation"})
-    tag = re.search(r"\{([^}]+)\}", text)  # as Redis Cluster reads it
-    return f"{{{tag.group(1) if tag else text}}}:oplog-bridge"
+    return _position_of(streams_of(stream, context).fill({"type": "type", "operation": "operation"}))
+
+
+def has_one_slot(stream: str) -> bool:
+    """Whether all that the template makes lies in one slot of Redis Cluster, the position with it."""
+    named = Template(stream, constants={"source": "source", "pipeline": "pipeline"})
+    keys = [named.fill({"type": word, "operation": word}) for word in ("one", "other")]
+    return len({_hashed(key) for key in (*keys, _position_of(keys[0]))}) == 1
+
+
+def _position_of(stream: str) -> str:
+    return f"{{{_hashed(stream)}}}:oplog-bridge"
+
+
+def _hashed(key: str) -> str:
+    """What of a key Redis Cluster takes the slot from."""
+    tag = re.match(r"[^{]*\{([^}]+)\}", key)
+    return tag.group(1) if tag else key
 
 
 def patterns_of(stream: str, context: SinkContext) -> tuple[str, str]:

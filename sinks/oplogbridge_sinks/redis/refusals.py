@@ -20,10 +20,11 @@ from redis.exceptions import (
 )
 
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
+from oplogbridge.redis_nodes.address import RedisAddress
 from oplogbridge_sinks.redis.scripts import FORMAT_VERSION
 
 # Answers that pass without a person. redis-py has a class for some; in a script an older server hides them in its text.
-_PASSING = (AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)  # MOVED is a kind of ASK
+_PASSING = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
 _PASSING_WORD = re.compile(r"\b(LOADING|READONLY|MASTERDOWN|OOM|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS)\b")
 
 _NO_RIGHT = re.compile(r"\bNOPERM\b|\bACL failure\b")  # inside a script it is an ordinary ERR
@@ -31,8 +32,11 @@ _NO_RIGHT = re.compile(r"\bNOPERM\b|\bACL failure\b")  # inside a script it is a
 _DECIDE = "or decide with `oplog-bridge offsets set`"
 
 
-def translate(error: Exception, destination: str) -> BridgeError:
-    text = f"{destination}: {str(error).splitlines()[0] if str(error) else 'no answer in time'}"
+def translate(error: Exception, destination: str, address: RedisAddress) -> BridgeError:
+    told = address.without_secrets(str(error))
+    text = f"{destination}: {told.splitlines()[0] if told else 'no answer in time'}"
+    if isinstance(error, AskError):  # MOVED is one
+        return Unavailable(f"{destination}: the cluster has its slot at {error.host}:{error.port}; it is opened there")
     if isinstance(error, (AuthenticationError, AuthorizationError)):  # to redis-py they are lost connections
         return Misconfigured(f"{text}; mend user and password in the url")
     if isinstance(error, NoPermissionError) or _NO_RIGHT.search(str(error)):
@@ -44,7 +48,13 @@ def translate(error: Exception, destination: str) -> BridgeError:
     if _has_cause(error, FileNotFoundError, PermissionError):
         return Misconfigured(f"{text}; mend the paths of certificates in the url")
     if _has_cause(error, ssl.SSLError) and not _has_cause(error, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        return Misconfigured(f"{text}; mend the url: rediss:// is for a server that speaks TLS")
+        return Misconfigured(
+            f"{text}; mend the url: rediss:// is for a server that speaks TLS, ?ssl_certfile= and ?ssl_keyfile= name a "
+            "certificate that it knows"
+        )
+    if address.tls and _has_cause(error, ConnectionResetError, BrokenPipeError):
+        # TLS 1.3 refuses a client after the handshake; the reset that follows can overtake the reason.
+        return Unavailable(f"{text}; it will be tried again; if that goes on, mend ?ssl_certfile= in the url")
     if isinstance(error, ResponseError) and not isinstance(error, _PASSING) and not _PASSING_WORD.search(str(error)):
         return Misconfigured(f"{text}; mend that, it is tried again slowly")
     return Unavailable(f"{text}; it will be tried again")

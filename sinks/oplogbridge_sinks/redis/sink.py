@@ -14,50 +14,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
-from redis.exceptions import MovedError, RedisError, ResponseError
+from redis.exceptions import AskError, RedisError, ResponseError
 
-from oplogbridge.durations import DurationBetween, SizeBetween
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
+from oplogbridge.redis_nodes.nodes import REDIRECTS_MAX, RedisNodes
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.templates import Template
 from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.redis.names import hash_of, patterns_of, shown, streams_of
 from oplogbridge_sinks.redis.refusals import refusal, translate
 from oplogbridge_sinks.redis.scripts import FORMAT_VERSION, MOVE, OPEN, WRITE, Script
-from oplogbridge_sinks.redis.wire import EVENT_ARGUMENTS, Argument, Packed, Wire, pack, pack_event, parse
+from oplogbridge_sinks.redis.settings import RedisSettings
+from oplogbridge_sinks.redis.wire import EVENT_ARGUMENTS, Argument, Packed, Wire, pack, pack_event
 
 EVENTS_MAX = 2_000  # in one script: Redis serves nobody else for its 15 ms; 1000 to 2000 measured best, 4000 slower
 BYTES_MAX = 16 * 1024 * 1024
-REDIRECTS_MAX = 4  # on Redis Cluster, when opening
-
-
-class RedisSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
-    url: SecretStr  # redis://user:password@host:6379/0, or rediss:// for TLS
-    stream: str = "oplog:{source}"
-    max_entries: int | None = Field(default=None, ge=1)  # about so many are kept in each stream
-    wait_replicas: int = Field(default=0, ge=0)  # so many must have a batch before it counts
-    timeout: Annotated[float, DurationBetween("100ms", "10m")] = Field(default="30s", validate_default=True)
-    event_bytes_max: Annotated[int, SizeBetween("1B", "512MiB")] = Field(  # a larger event is rejected
-        default="512MiB",
-        validate_default=True,  # the server's proto-max-bulk-len, unless somebody changed it
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _is_url(cls, url: SecretStr) -> SecretStr:
-        parse(url.get_secret_value())
-        return url
-
-    @field_validator("stream")
-    @classmethod
-    def _is_template(cls, stream: str) -> str:
-        Template(stream)
-        if stream == "":
-            raise ValueError("must name a stream")
-        return stream
 
 
 class RedisSink:
@@ -68,7 +40,7 @@ class RedisSink:
         self._hash = hash_of(settings.stream, context)
         self._destination = f"redis:{shown(settings.stream, context)}"
         self._wire: Wire | None = None
-        self._moved_to: tuple[str, int] | None = None  # where Redis Cluster keeps our slot
+        self._nodes = RedisNodes(settings.address)
         self._token = ""
         self._refused = False  # `open` did not take what stands there
         self._offset: int | None = None
@@ -81,17 +53,16 @@ class RedisSink:
         await self.close()
         self._token = secrets.token_hex(16)
         keys = [self._hash, *([self._streams.constant] if self._streams.constant else [])]
-        for _ in range(REDIRECTS_MAX):
+        for _ in range(1 + REDIRECTS_MAX):
             await self._connect()
-            moved_before = self._moved_to
             try:
                 kept = await self._run(OPEN, keys, (FORMAT_VERSION, self._token, self._context.owner))
                 break
             except Misconfigured:
                 self._refused = True
                 raise
-            except Unavailable:
-                if self._moved_to == moved_before:
+            except Unavailable as error:
+                if not isinstance(error.__cause__, AskError):
                     raise
         else:
             raise Unavailable(f"{self.destination}: the cluster sends us round in circles; it will be tried again")
@@ -211,16 +182,11 @@ class RedisSink:
 
     async def _connect(self) -> None:
         await self.close()
-        arguments = dict(parse(self._settings.url.get_secret_value()))
-        if self._moved_to is not None:
-            arguments |= {"host": self._moved_to[0] or arguments["host"], "port": self._moved_to[1]}
-        wire = Wire(arguments, self._settings.timeout)
         try:
-            await wire.connect()
+            node = await self._nodes.connect(self._settings.timeout)
         except (RedisError, OSError) as error:
-            self._moved_to = None  # a node that is gone must not be asked for ever
             raise self._translate(error) from error
-        self._wire = wire
+        self._wire = Wire(node, self._settings.timeout)
 
     async def _run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *packed: Packed
@@ -233,8 +199,7 @@ class RedisSink:
         try:
             answers = await wire.run(script, keys, arguments, packed, wait)
         except (RedisError, OSError) as error:
-            self._wire = None
-            raise self._translate(error) from error
+            raise self._lost(wire, error) from error
         verdict, *rest = self._answer(answers[0])
         if verdict != b"ok":
             raise self._refusal(verdict, *rest)
@@ -251,8 +216,15 @@ class RedisSink:
         try:
             return (await wire.ask(pack(request)))[0]
         except (RedisError, OSError) as error:
-            self._wire = None
-            raise self._translate(error) from error
+            raise self._lost(wire, error) from error
+
+    def _lost(self, wire: Wire, error: Exception) -> BridgeError:
+        """The wire has closed itself; where the next one leads."""
+        self._wire = None
+        if isinstance(error, AskError):
+            self._nodes.redirected(wire.node, error)
+            return translate(error, self.destination, self._settings.address)
+        return self._translate(error)
 
     def _answer(self, answer: Any) -> Any:
         if isinstance(answer, ResponseError):
@@ -263,9 +235,8 @@ class RedisSink:
         return refusal(verdict, found, destination=self.destination, position=self._hash, owner=self._context.owner)
 
     def _translate(self, error: Exception) -> BridgeError:
-        if isinstance(error, MovedError):
-            self._moved_to = (error.host, error.port)
-        return translate(error, self.destination)
+        self._nodes.doubted()
+        return translate(error, self.destination, self._settings.address)
 
 
 def _permissions(settings: RedisSettings, context: SinkContext) -> list[str]:
@@ -273,8 +244,17 @@ def _permissions(settings: RedisSettings, context: SinkContext) -> list[str]:
     commands = "+eval +evalsha +hget +hmget +hset +hkeys +type +xadd +xinfo|stream"
     commands += " +xtrim" if settings.max_entries else ""
     commands += " +wait" if settings.wait_replicas else ""
-    commands += " +select" if parse(settings.url.get_secret_value()).get("db") else ""
-    return [f"ACL SETUSER <user> on ><password> resetkeys ~{streams} ~{position} -@all {commands}"]
+    address = settings.address
+    commands += " +select" if address.database else ""
+    commands += " +role" if address.service is not None else ""
+    commands += " +asking" if address.cluster else ""
+    rules = [f"ACL SETUSER <user> on ><password> resetkeys ~{streams} ~{position} -@all {commands}"]
+    if address.service is not None:
+        rules.append(
+            "at each sentinel: ACL SETUSER <sentinel_username> on ><sentinel_password> resetkeys resetchannels -@all "
+            "+sentinel|get-master-addr-by-name"
+        )
+    return rules
 
 
 plugin = SinkPlugin(

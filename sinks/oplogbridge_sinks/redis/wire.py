@@ -1,21 +1,19 @@
 """One connection to Redis, on redis-py's transport: a request, its answer, a deadline; after any doubt it is gone.
 
-redis-py does the connecting (TCP, TLS, AUTH, SELECT) and the reading. Requests are packed here, an event at a time:
-redis-py's encoder costs more than all the rest, hiredis's twice as much as this. Nothing is ever repeated.
+redis-py does the connecting (`redis_nodes`) and the reading. Requests are packed here, an event at a time: redis-py's
+encoder costs more than all the rest, hiredis's twice as much as this. Nothing is ever repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
-from redis.asyncio.connection import Connection, parse_url
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import AskError, NoScriptError, ResponseError
 
+from oplogbridge.redis_nodes.nodes import Node, dropped
 from oplogbridge.values import Event
 from oplogbridge_sinks.redis.scripts import Script
 
@@ -31,57 +29,26 @@ class Packed(NamedTuple):
 
 EVENT_ARGUMENTS = 4  # of a packed event: sequence, key, type, payload
 
-URL_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})  # paths; verification cannot be switched off
-
-# CLIENT SETINFO would be one more right to grant. redis-py 7.2 renamed the way to leave it out.
-_NAMELESS: Mapping[str, Any] = (
-    {"driver_info": None} if find_spec("redis.driver_info") else {"lib_name": None, "lib_version": None}
-)
-
-
-def parse(url: str) -> Mapping[str, Any]:
-    """What redis-py makes of a URL, or ValueError without the URL in it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss"):
-        raise ValueError("must begin with redis:// or rediss://")
-    if not parts.hostname:
-        raise ValueError("must name a host")
-    unknown = sorted(parse_qs(parts.query).keys() - URL_OPTIONS)
-    if unknown:
-        raise ValueError(f"unknown option {unknown[0]}: allowed are {', '.join(sorted(URL_OPTIONS))}")
-    database = parts.path.strip("/")
-    if database and not database.isdecimal():
-        raise ValueError("must end in the number of a database, such as /0")
-    arguments = dict(parse_url(url))
-    if parts.scheme == "rediss":
-        arguments |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-    return arguments
-
 
 class Wire:
-    def __init__(self, arguments: Mapping[str, Any], deadline_seconds: float) -> None:
-        rest = dict(arguments)
-        kind = rest.pop("connection_class", Connection)
-        self._connection: Connection = kind(
-            **rest,
-            socket_timeout=None,
-            socket_connect_timeout=deadline_seconds,
-            protocol=2,  # no HELLO
-            **_NAMELESS,
-        )
+    def __init__(self, node: Node, deadline_seconds: float) -> None:
+        self.node = node
+        self._connection = node.connection
         self._deadline_seconds = deadline_seconds
-        self._usable = False
-
-    async def connect(self) -> None:
-        async with self._whole():
-            await self._connection.connect()  # type: ignore[no-untyped-call]
+        self._usable = True
 
     async def ask(self, *requests: bytes) -> list[Any]:
-        """Send packed requests at once; the answers, in order. An error that is an answer is returned, not raised."""
+        """Send packed requests at once; the answers, in order. An error that is an answer is returned, not raised.
+
+        But for MOVED and ASK: there is nothing more to ask here, and what comes behind one (WAIT) may take its time.
+        """
         if not self._usable:
             raise ConnectionError("the connection is closed")  # else redis-py would open another one, unasked
         async with self._whole():
-            await self._connection.send_packed_command(requests, check_health=False)
+            asking = [_ASKING] if self.node.asking else []
+            await self._connection.send_packed_command([*asking, *requests], check_health=False)
+            for _ in asking:
+                await self._connection.read_response(disconnect_on_error=False)
             return [await self._answer() for _ in requests]
 
     async def run(
@@ -103,6 +70,8 @@ class Wire:
     async def _answer(self) -> Any:
         try:
             return await self._connection.read_response(disconnect_on_error=False)
+        except AskError:
+            raise
         except ResponseError as error:
             return error
 
@@ -120,11 +89,9 @@ class Wire:
         self._usable = True
 
     async def close(self) -> None:
-        writer = getattr(self._connection, "_writer", None)
-        if writer is not None and not self._usable:
-            # A polite close first sends what is buffered, and keeps the socket until a silent peer takes it.
-            writer.transport.abort()
-        self._usable = False
+        usable, self._usable = self._usable, False
+        if not usable:
+            await dropped(self._connection)
         with contextlib.suppress(Exception):
             await self._connection.disconnect(nowait=True)
 
@@ -151,3 +118,6 @@ def pack_event(event: Event) -> bytes:
         len(payload),
         payload,
     )
+
+
+_ASKING = pack(("ASKING",))
