@@ -18,7 +18,7 @@ BRIDGE, SINKS = ROOT / "bridge" / "oplogbridge", ROOT / "sinks" / "oplogbridge_s
 WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durations"}
 CONTRACTS = WORDS | {"sink", "state"}
 READING = WORDS | {"lease", "state", "status"}
-KEEPING = {"choice", "closing", "codec", "dead_letters", "handoff", "lease", "offsets"}
+KEEPING = {"by_key", "choice", "closing", "codec", "dead_letters", "handoff", "lanes", "lease", "offsets"}
 DELIVERING = CONTRACTS | KEEPING | {"source", "spec", "status"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "choice": WORDS | {"state"},
     "source": READING,
     "handoff": WORDS | {"codec", "sink"},
+    "lanes": WORDS | {"closing"},
+    "by_key": CONTRACTS | {"closing", "handoff", "lanes", "lease", "status"},
     "dead_letters": WORDS | {"codec", "lease", "sink"},
     "closing": set(),
     "spec": CONTRACTS | {"codec", "source"},

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from oplogbridge.by_key import ByKey
 from oplogbridge.choice import GoOn, ResolveStart, Stop, choose_offset, mark_of
 from oplogbridge.clock import Clock
 from oplogbridge.closing import given_up, to_the_end
@@ -46,15 +47,19 @@ class Delivery:
         status: PipelineStatus,
         saved: Stored | None,
         on_progress: Callable[[Part], None],
+        jitter: Callable[[], float],
+        delivered: frozenset[int] = frozenset(),
         until_caught_up: bool = False,
     ) -> None:
-        """`saved` is the last acknowledged save under this lease's token, also of an earlier delivery."""
+        """`saved` is the last acknowledged save under this lease's token, also of an earlier delivery, and `delivered`
+        what was delivered beyond it."""
         self._spec = spec
         self._sink = sink
         self._pages = pages
         self._store = store
         self._lease = lease
         self._clock = clock
+        self._jitter = jitter
         self._status = status
         self._on_progress = on_progress
         self._until_caught_up = until_caught_up
@@ -65,8 +70,10 @@ class Delivery:
         self._heartbeat_at = 0.0
         self._save_at = 0.0
         self._unsaved_offset: int | None = None  # delivered, and left to the next save
+        self._by_key: ByKey | None = None  # else one write after the other
+        self._delivered = delivered
         self.saved = saved
-        self.writing = False  # a write is in flight or not saved yet: let it finish
+        self._writing = False
 
     async def open(self) -> int:
         """Fence, then position, then stored offset; choose; save the choice before the first poll."""
@@ -92,7 +99,19 @@ class Delivery:
             self._lease.check()
             position = await sink.move(offset)  # into the sink first, so that a wiped store cannot resolve it again
         self._position = position
-        await self._save(offset)
+        if spec.traits.pending_max > 1:
+            as_it_was = self.saved is not None and self.saved.offset == offset
+            self._by_key = ByKey(
+                sink,
+                spec.traits,
+                self,
+                lease=self._lease,
+                clock=self._clock,
+                jitter=self._jitter,
+                status=self._status,
+                delivered=self._delivered if as_it_was else frozenset(),
+            )
+        await self.save(offset)
         self._heartbeat_at = self._clock.monotonic() + HEARTBEAT_SECONDS
         return offset
 
@@ -102,38 +121,63 @@ class Delivery:
         handoff = self._handoff
         reading = asyncio.create_task(self._read_ahead(offset))
         preparing = asyncio.create_task(self._prepare_next())
+        by_key, cancelled = self._by_key, False
+        if by_key is not None:
+            by_key.start()
         try:
             while (ready := await preparing) is not None and not handoff.closed:
                 part, prepared = ready
-                self.writing = True
+                self._writing = True
                 handoff.write_begins()
                 preparing = asyncio.create_task(self._prepare_next())
-                await self._write(part, prepared)
-                if self._may_save_later(part, preparing):
-                    self._unsaved_offset = part.next_offset
-                    self._show(part.next_offset)
+                if by_key is not None:  # the offset follows by itself
+                    part = await by_key.take(part, wait=part.caught_up and self._until_caught_up)
+                    if handoff.closed:
+                        break
                 else:
-                    await self._save(part.next_offset)
+                    await self._write(part, prepared)
+                    if self._may_save_later(part, preparing):
+                        self._unsaved_offset = part.next_offset
+                        self._show(part.next_offset)
+                    else:
+                        await self.save(part.next_offset)
                 if part.malformed is not None:
                     malformed = part.malformed
                     await self._set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
-                await self._heartbeat(idle=not part.events)
+                await self._heartbeat(idle=not part.events and (by_key is None or by_key.is_empty))
                 handoff.write_ended()
-                self.writing = False
+                self._writing = False
                 self._status.entries_waiting = handoff.entries_waiting
                 self._on_progress(part)
                 if part.caught_up and self._until_caught_up:
                     break
             if self._unsaved_offset is not None:
-                self.writing = True
-                await self._save(self._unsaved_offset)
+                self._writing = True
+                await self.save(self._unsaved_offset)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
         finally:
-            self.writing = False
+            self._writing = False
             await given_up([reading, preparing])
+            if by_key is not None:
+                await by_key.end(at_once=cancelled)
+
+    @property
+    def writing(self) -> bool:
+        """A write is in flight or not saved yet: let it finish."""
+        return self._writing or (self._by_key is not None and self._by_key.busy)
+
+    @property
+    def delivered(self) -> frozenset[int]:
+        """Sequences that were delivered beyond what could be saved."""
+        return self._delivered if self._by_key is None else self._by_key.delivered
 
     def stop(self) -> None:
-        """`deliver` is to return after the write in flight; what was read and prepared is given up."""
+        """`deliver` is to return after the writes in flight; what was read and prepared is given up."""
         self._handoff.close()
+        if self._by_key is not None:
+            self._by_key.stop()
 
     async def close(self) -> None:
         """Close both sinks to the end, also when cancelled meanwhile: half closed they would keep their connections."""
@@ -169,7 +213,8 @@ class Delivery:
         """One atomic write, or several where the destination refuses an event for good."""
         events, payload_bytes = part.events, part.payload_bytes
         while events:
-            batch = Batch(events, self._from_offset(), part.next_offset, prepared)
+            save = None if self._spec.traits.holds_position else self.save
+            batch = Batch(events, self._from_offset(), part.next_offset, prepared, save)
             self._lease.check()
             started_at = self._clock.monotonic()
             try:
@@ -180,15 +225,11 @@ class Delivery:
                 earlier = [one for one in events if one.sequence < event.sequence]
                 earlier_bytes = sum([len(one.payload) for one in earlier])
                 self._status.delivered(earlier, earlier_bytes)
-                await self._save(event.sequence)
-                await self._set_aside(event.sequence, event.key, event.payload, rejected.reason)
+                await self.save(event.sequence)
+                await self.set_aside(rejected)
                 events = events[len(earlier) + 1 :]
                 payload_bytes -= earlier_bytes + len(event.payload)
                 prepared = None  # was for all of them
-            except Unavailable as error:
-                if error.acknowledged_offset is not None and not self._spec.traits.holds_position:
-                    await self._save(error.acknowledged_offset)  # or all of it comes again
-                raise
             else:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
                 self._status.delivered(events, payload_bytes)
@@ -231,7 +272,15 @@ class Delivery:
             )
         if await self._dead_letters.keep(sequence, key=key, rejected=rejected, reason=reason):
             self._status.dead_letters += 1
-        await self._save(sequence + 1)
+        await self.save(sequence + 1)
+
+    async def set_aside(self, rejected: Rejected) -> None:
+        event = rejected.event
+        await self._set_aside(event.sequence, event.key, event.payload, rejected.reason)
+
+    def fail(self, error: Exception) -> None:
+        """Trouble that came up beside the line ends it."""
+        self._handoff.fail(error)
 
     async def _take_letters_back(self, offset: int) -> None:
         make = self._spec.make_dead_letters
@@ -251,7 +300,7 @@ class Delivery:
             and preparing.exception() is None
         )
 
-    async def _save(self, offset: int) -> None:
+    async def save(self, offset: int) -> None:
         """Keep the offset beside the position that the sink has now. Nothing to do when that is kept already."""
         stored = Stored(offset, mark_of(self._position), self._spec.source_id, self._sink.destination)
         if stored != self._stored:
