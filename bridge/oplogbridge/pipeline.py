@@ -182,7 +182,7 @@ class Pipeline:
         if status.offset == self._progress_offset and not part.caught_up and not part.held_back:
             return  # an answer that moves nothing, such as a stale one from a proxy, is no progress
         self._progress_offset = status.offset
-        if status.error is not None:
+        if status.error is not None and status.state == "running":  # else a key of it still waits
             status.error, status.retry_at = None, None
             self._log.info("pipeline delivers again", offset=status.offset)
         status.progress_at = self._clock.monotonic()
