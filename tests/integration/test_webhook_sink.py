@@ -23,7 +23,6 @@ from oplogbridge_sinks.webhook.addresses import is_public
 from oplogbridge_sinks.webhook.settings import WebhookSettings
 from oplogbridge_sinks.webhook.sink import WebhookSink, plugin
 from receiver import Post, Receiver
-from world import PipelineChoice, World
 
 NOW = 1_795_381_404
 KEYS = [bytes(range(32)), bytes(range(32, 64))]
@@ -289,27 +288,6 @@ async def test_a_receiver_that_is_down_is_unavailable_and_works_again(receiver: 
         await sink.write(make_batch(FIRST))
 
     assert receiver.ids == [f"my%20shop-{FIRST}"]
-
-
-# The whole line ----------------------------------------------------------------------------------------------------
-
-
-async def test_a_misbehaving_receiver_gets_every_event_in_order(receiver: Receiver) -> None:
-    for status in (500, 503, 204, 429, 302, 204, 204, 502, 202):
-        receiver.answer(status, headers={"Oplog-Ack": "+WPI"} if status == 202 else {})
-    choice = PipelineChoice(plugin=plugin, settings=settings(receiver, secret=SECRETS[0], ack_wait="1s"))
-    async with World(choice) as world:
-        world.source.append(25)
-        one = world.start()
-
-        await world.until(lambda: len(receiver.acknowledged) >= 25)
-        await world.run(5)
-        one.stop()
-        await one.ended()
-
-        wanted = [f"shop-{sequence}" for sequence in world.source.sequences]
-        assert receiver.ids == wanted  # and no copy: each nak saved what came before it
-        assert all(verified(post, SECRETS[0]) for post in receiver.posts)
 
 
 # Whom it never reaches ---------------------------------------------------------------------------------------------
