@@ -18,7 +18,7 @@ BRIDGE, SINKS = ROOT / "bridge" / "oplogbridge", ROOT / "sinks" / "oplogbridge_s
 WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durations"}
 CONTRACTS = WORDS | {"sink", "state"}
 READING = WORDS | {"lease", "state", "status"}
-KEEPING = {"by_key", "choice", "closing", "codec", "dead_letters", "handoff", "lanes", "lease", "offsets"}
+KEEPING = {"by_key", "choice", "closing", "codec", "dead_letters", "handoff", "lanes", "lease", "offsets", "refusals"}
 DELIVERING = CONTRACTS | KEEPING | {"source", "spec", "status"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "closing": set(),
     "spec": CONTRACTS | {"codec", "source"},
     "offsets": CONTRACTS | {"choice", "dead_letters", "lease", "spec"},
+    "refusals": CONTRACTS | {"dead_letters", "lease", "spec", "status"},
     "delivery": DELIVERING,
     "pipeline": DELIVERING | {"delivery"},
     "supervisor": DELIVERING | {"pipeline"},

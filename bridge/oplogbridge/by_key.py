@@ -81,12 +81,15 @@ class ByKey:
     def stop(self) -> None:
         self._lanes.stop()
 
-    async def end(self, *, at_once: bool) -> None:
-        """Let what is under way end and save it, else its answers are lost and it comes again; or give it up."""
+    async def end(self) -> None:
+        """Let what is under way end and save it, else its answers are lost and it comes again. Whoever is cancelled,
+        as when the lease is lost, gives it up instead."""
         self._lanes.stop()
+        task = asyncio.current_task()
+        cancelled = task is not None and task.cancelling() > 0
         keeping = [] if self._keeping is None else [self._keeping]
         try:
-            if keeping and not at_once:
+            if keeping and not cancelled:
                 await asyncio.wait(keeping)
         finally:
             await given_up(keeping)

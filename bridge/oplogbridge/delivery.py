@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -15,10 +16,10 @@ from oplogbridge.by_key import ByKey
 from oplogbridge.choice import GoOn, ResolveStart, Stop, choose_offset, mark_of
 from oplogbridge.clock import Clock
 from oplogbridge.closing import given_up, to_the_end
-from oplogbridge.dead_letters import DeadLetters, take_back
 from oplogbridge.errors import Misconfigured, Rejected, Unavailable
 from oplogbridge.handoff import Handoff, Part, parts_of
 from oplogbridge.lease import Lease
+from oplogbridge.refusals import Refusals
 from oplogbridge.sink import Sink
 from oplogbridge.source.start import Pages, resolve
 from oplogbridge.spec import PipelineSpec
@@ -48,7 +49,7 @@ class Delivery:
         saved: Stored | None,
         on_progress: Callable[[Part], None],
         jitter: Callable[[], float],
-        delivered: frozenset[int] = frozenset(),
+        delivered: frozenset[int],
         until_caught_up: bool = False,
     ) -> None:
         """`saved` is the last acknowledged save under this lease's token, also of an earlier delivery, and `delivered`
@@ -59,17 +60,19 @@ class Delivery:
         self._store = store
         self._lease = lease
         self._clock = clock
-        self._jitter = jitter
         self._status = status
         self._on_progress = on_progress
         self._until_caught_up = until_caught_up
         self._handoff = Handoff(spec.traits)
         self._position: Position | None = None  # what the sink proved last
         self._stored: Stored | None = None  # what the store holds, as far as we know
-        self._dead_letters: DeadLetters | None = None
+        self._refusals = Refusals(spec, lease, status)
         self._heartbeat_at = 0.0
         self._save_at = 0.0
         self._unsaved_offset: int | None = None  # delivered, and left to the next save
+        self._make_by_key = partial(
+            ByKey, sink, spec.traits, self, lease=lease, clock=clock, jitter=jitter, status=status
+        )
         self._by_key: ByKey | None = None  # else one write after the other
         self._delivered = delivered
         self.saved = saved
@@ -94,23 +97,14 @@ class Delivery:
                 if warning is not None:
                     self._status.rewinds += 1
                     _log.warning("destination went back", pipeline=spec.name, detail=warning)
-                    await self._take_letters_back(offset)  # before the save, which ends what we know of it
+                    await self._refusals.take_back(offset)  # before the save, which ends what we know of it
         if position is None and spec.traits.holds_position:
             self._lease.check()
             position = await sink.move(offset)  # into the sink first, so that a wiped store cannot resolve it again
         self._position = position
         if spec.traits.pending_max > 1:
             as_it_was = self.saved is not None and self.saved.offset == offset
-            self._by_key = ByKey(
-                sink,
-                spec.traits,
-                self,
-                lease=self._lease,
-                clock=self._clock,
-                jitter=self._jitter,
-                status=self._status,
-                delivered=self._delivered if as_it_was else frozenset(),
-            )
+            self._by_key = self._make_by_key(delivered=self._delivered if as_it_was else frozenset())
         await self.save(offset)
         self._heartbeat_at = self._clock.monotonic() + HEARTBEAT_SECONDS
         return offset
@@ -121,7 +115,7 @@ class Delivery:
         handoff = self._handoff
         reading = asyncio.create_task(self._read_ahead(offset))
         preparing = asyncio.create_task(self._prepare_next())
-        by_key, cancelled = self._by_key, False
+        by_key = self._by_key
         if by_key is not None:
             by_key.start()
         try:
@@ -141,9 +135,9 @@ class Delivery:
                         self._show(part.next_offset)
                     else:
                         await self.save(part.next_offset)
-                if part.malformed is not None:
-                    malformed = part.malformed
-                    await self._set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
+                if (malformed := part.malformed) is not None:
+                    await self._refusals.set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
+                    await self.save(malformed.sequence + 1)
                 await self._heartbeat(idle=not part.events and (by_key is None or by_key.is_empty))
                 handoff.write_ended()
                 self._writing = False
@@ -154,14 +148,11 @@ class Delivery:
             if self._unsaved_offset is not None:
                 self._writing = True
                 await self.save(self._unsaved_offset)
-        except asyncio.CancelledError:
-            cancelled = True
-            raise
         finally:
             self._writing = False
             await given_up([reading, preparing])
             if by_key is not None:
-                await by_key.end(at_once=cancelled)
+                await by_key.end()
 
     @property
     def writing(self) -> bool:
@@ -181,8 +172,7 @@ class Delivery:
 
     async def close(self) -> None:
         """Close both sinks to the end, also when cancelled meanwhile: half closed they would keep their connections."""
-        letters, self._dead_letters = self._dead_letters, None
-        await to_the_end([one.close() for one in (self._sink, letters) if one is not None])
+        await to_the_end([self._sink.close(), self._refusals.close()])
 
     # The stages before the write -----------------------------------------------------------------------------------
 
@@ -239,12 +229,10 @@ class Delivery:
         """The sink's position behind what came before the rejected event. A destination that lost that part just now
         shows another; saved as the mark, it would make us believe that the lost entries were filtered out."""
         position = await self._sink.position()
-        if is_first:
+        if is_first or not self._spec.traits.holds_position:
             as_promised = position == self._position
-        elif self._spec.traits.holds_position:
-            as_promised = position is not None and position.offset == rejected.sequence
         else:
-            as_promised = True
+            as_promised = position is not None and position.offset == rejected.sequence
         if not as_promised:
             raise Unavailable(
                 f"the destination's position is {position}, after all before sequence {rejected.sequence} was written: "
@@ -252,40 +240,13 @@ class Delivery:
             )
         return position
 
-    async def _set_aside(self, sequence: int, key: bytes | None, rejected: bytes, reason: str) -> None:
-        """Stop, or keep the event as a dead letter, durably, before anything behind it is delivered."""
-        spec = self._spec
-        self._status.events_rejected += 1
-        if spec.make_dead_letters is None:
-            raise Misconfigured(
-                f"sequence {sequence} cannot be delivered: {reason}; mend it, set `on_rejected: dead_letter`, or pass "
-                f"it with `oplog-bridge offsets set {spec.name} {sequence + 1}`"
-            )
-        if self._dead_letters is None:
-            self._dead_letters = DeadLetters(
-                spec.make_dead_letters,
-                holds_position=spec.dead_letters_hold_position,
-                pipeline=spec.name,
-                source=spec.source,
-                source_id=spec.source_id,
-                lease=self._lease,
-            )
-        if await self._dead_letters.keep(sequence, key=key, rejected=rejected, reason=reason):
-            self._status.dead_letters += 1
-        await self.save(sequence + 1)
-
     async def set_aside(self, rejected: Rejected) -> None:
         event = rejected.event
-        await self._set_aside(event.sequence, event.key, event.payload, rejected.reason)
+        await self._refusals.set_aside(event.sequence, event.key, event.payload, rejected.reason)
+        await self.save(event.sequence + 1)
 
     def fail(self, error: Exception) -> None:
-        """Trouble that came up beside the line ends it."""
         self._handoff.fail(error)
-
-    async def _take_letters_back(self, offset: int) -> None:
-        make = self._spec.make_dead_letters
-        if make is not None and self._spec.dead_letters_hold_position:
-            await take_back(make, offset=offset, pipeline=self._spec.name, lease=self._lease)
 
     def _may_save_later(self, part: Part, preparing: asyncio.Task[tuple[Part, object] | None]) -> bool:
         """While the next write is ready and the destination itself proves how far it is, saving after each write would

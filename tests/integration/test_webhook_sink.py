@@ -337,6 +337,17 @@ async def test_a_receiver_inside_is_never_reached_unless_allowed(receiver: Recei
         assert "allow_private_addresses" in str(refused.value)
 
 
+async def test_a_proxy_of_the_environment_is_not_asked(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Receiver() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "")
+        async with opened(receiver, "proxy") as sink:
+            await sink.write(make_batch(FIRST))
+
+        assert (len(receiver.posts), len(proxy.posts)) == (1, 0)
+
+
 # Settings ----------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from oplogbridge_sinks.webhook.signature import key_of
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = re.compile(r"content-(type|length)|host|transfer-encoding|nats-.*|oplog-.*|webhook-.*", re.IGNORECASE)
-PENDING_MAX_BY_KEY = 100  # requests at once, each with a connection of its own; measured: 32 and more are as fast
+PENDING_MAX_BY_KEY = 100  # requests at once, each with a connection of its own; also what a crash repeats at most
 Wait = Annotated[float, DurationBetween("0s", "1h")]
 
 
