@@ -28,7 +28,7 @@ import soak
 import yaml
 from arrived import compare
 from child import ROOT, Failed, bridge_command, child, script
-from destinations import Destination, KafkaTopic, LineFile, RedisStream
+from destinations import WEBHOOK_SECRET, Destination, KafkaTopic, LineFile, RedisStream, Webhook
 from latency import Arrival, Latency
 from measure import Run, Watch, measure_client, measure_reader
 from peers import command as peer_command
@@ -37,8 +37,13 @@ from source import Source
 
 from services import KafkaServer, MissingServer, RedisServer
 
-SINKS = ("kafka", "redis", "file")
+SINKS = ("kafka", "redis", "file", "webhook")
 PAGES_A_WRITE = {"kafka": 4, "redis": 2, "file": 4}  # what the sinks' traits and the hand-off come to
+WEBHOOKS = {  # row: the sink's options, the client's, and how many entries: one by one, all would take minutes
+    "webhook": ({}, [], 40_000),
+    "webhook, by key": ({"ordering": "key"}, ["--at-once", "100"], 40_000),
+    "webhook, batches of 100": ({"batch_max": 100}, ["--batch", "100"], None),
+}
 SOAK_ENTRIES, SOAK_ENTRY_BYTES = 5_000_000, 220
 LATENCY_WARM_SECONDS, LATENCY_SECONDS = 2.0, 12.0
 
@@ -65,10 +70,23 @@ class Bench:
         if kind == "redis":
             assert self.redis is not None
             return RedisStream(self.redis, name, expected)
+        if kind in WEBHOOKS:
+            return Webhook(self.directory, name, expected, WEBHOOKS[kind][0])
         return LineFile(self.directory, name, expected)
 
+    def wanted(self, kind: str) -> Sequence[int]:
+        """The sequences that a run delivers: the last of the source's."""
+        entries = WEBHOOKS[kind][2] if kind in WEBHOOKS else None
+        return self.sequences if entries is None else self.sequences[-entries:]
+
     def config(
-        self, destination: Destination, source_url: str, *, poll_interval: str = "0s", plain: bool = False
+        self,
+        destination: Destination,
+        source_url: str,
+        *,
+        poll_interval: str = "0s",
+        plain: bool = False,
+        start: Any = "earliest",
     ) -> Path:
         """`plain`: the entry as received, uncompressed, which is what the peer writes."""
         sink, format_ = destination.sink(), "raw" if plain else "cloudevents"
@@ -78,38 +96,42 @@ class Bench:
             "name": destination.name,
             "state": f"sqlite:///{self.directory / destination.name}.db",
             "sources": {"bench": {"url": source_url, "poll_interval": poll_interval}},
-            "pipelines": {"bench": {"source": "bench", "format": format_, "sink": sink}},
+            "pipelines": {"bench": {"source": "bench", "format": format_, "sink": sink, "start": start}},
         }
         path = self.directory / f"{destination.name}.yaml"
         path.write_text(yaml.safe_dump(settings))
         return path
 
     async def bridge(self, kind: str, *, one_page: bool = False, plain: bool = False) -> Run:
+        wanted = self.wanted(kind)
         async with self.destination(kind) as destination:
-            config = self.config(destination, self.source.url, plain=plain)
+            config = self.config(destination, self.source.url, plain=plain, start=str(wanted[0]))
             command = script("one_page.py", str(config)) if one_page else bridge_command(config)
-            return await self._reader(destination, command)
+            return await self._reader(destination, command, wanted)
 
     async def peer(self, kind: str) -> Run:
         async with self.destination(kind) as destination:
             config = self.directory / f"{destination.name}.yaml"
             config.write_text(routes(self.source.url, destination, self.directory))
-            return await self._reader(destination, peer_command(config), ends_itself=False)
+            return await self._reader(destination, peer_command(config), self.sequences, ends_itself=False)
 
-    async def _reader(self, destination: Destination, command: list[str], *, ends_itself: bool = True) -> Run:
+    async def _reader(
+        self, destination: Destination, command: list[str], wanted: Sequence[int], *, ends_itself: bool = True
+    ) -> Run:
         await self.source.forget_requests()
         async with child(destination.name, command, self.directory) as process:
             watch = await measure_reader(process, destination, ends_itself=ends_itself)
         begun, ended = (await self.source.served())[0].at, watch.reached(watch.samples[-1].end)
-        return watch.run(begun, ended, await compare(self.sequences, destination.stored()))
+        return watch.run(begun, ended, await compare(wanted, destination.stored()))
 
-    async def client(self, kind: str, *, pages: int) -> Run:
+    async def client(self, kind: str, *, pages: int = 1) -> Run:
+        wanted, options = self.wanted(kind), WEBHOOKS[kind][1] if kind in WEBHOOKS else []
         async with self.destination(kind) as destination:
-            command = script("client_alone.py", kind, "--source", self.source.url, "--pages", str(pages))
-            command += _where(destination)
+            command = script("client_alone.py", destination.kind, "--source", self.source.url, "--pages", str(pages))
+            command += [*_where(destination), *options, "--last", str(len(wanted))]
             async with child(destination.name, command, self.directory) as process:
                 watch, begun, ended = await measure_client(process, destination)
-            return watch.run(begun, ended, await compare(self.sequences, destination.stored()))
+            return watch.run(begun, ended, await compare(wanted, destination.stored()))
 
     async def row(self, name: str, run: Run) -> None:
         self.runs.setdefault(name, []).append(run)
@@ -122,22 +144,25 @@ def _where(destination: Destination) -> list[str]:
         return ["--url", destination.bootstrap_servers, "--into", destination.name, "--checkpoint", checkpoint]
     if isinstance(destination, RedisStream):
         return ["--url", destination.url, "--into", destination.name]
+    if isinstance(destination, Webhook):
+        return ["--url", destination.url, "--secret", WEBHOOK_SECRET]
     assert isinstance(destination, LineFile)
     return ["--into", str(destination.path)]
 
 
 async def behind(bench: Bench, kinds: Sequence[str], *, rounds: int, peers: bool) -> None:
     """Bridge, client alone, one page a write, peer: in turns, so that a slow minute hits all of them."""
+    kinds = [kind for one in kinds for kind in (WEBHOOKS if one == "webhook" else [one])]
     for kind in kinds:
-        say(f"{kind}, {len(bench.sequences):,} entries behind")
+        say(f"{kind}, {len(bench.wanted(kind)):,} entries behind")
         await bench.bridge(kind)  # the server's first run: not counted
         for _ in range(rounds):
             await bench.row(kind, await bench.bridge(kind))
-            await bench.row(f"{kind} client alone", await bench.client(kind, pages=PAGES_A_WRITE[kind]))
+            await bench.row(f"{kind} client alone", await bench.client(kind, pages=PAGES_A_WRITE.get(kind, 1)))
             if kind == "kafka":
                 await bench.row("kafka, one page a write", await bench.bridge(kind, one_page=True))
                 await bench.row("kafka client alone, one page a write", await bench.client(kind, pages=1))
-            if peers and kind != "file":
+            if peers and kind in ("kafka", "redis"):
                 await bench.row(f"{kind}, plain", await bench.bridge(kind, plain=True))
                 await bench.row(f"{kind} by a peer", await bench.peer(kind))
 
@@ -204,7 +229,7 @@ async def run(arguments: argparse.Namespace) -> int:
             else:
                 await behind(bench, kinds, rounds=arguments.rounds, peers=arguments.peers)
                 say("live tail")
-                result["latencies"] = await live(bench, kinds)
+                result["latencies"] = await live(bench, [kind for kind in kinds if kind != "webhook"])
             result["runs"] = bench.runs
     text = report.tables(result)
     print(text)

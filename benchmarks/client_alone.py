@@ -142,23 +142,52 @@ async def _file(arguments: argparse.Namespace, events: Sequence[Event]) -> tuple
     return begun, ended
 
 
+async def _webhook(arguments: argparse.Namespace, events: Sequence[Event]) -> tuple[float, float]:
+    """aiohttp's client: requests are made and signed beforehand; so many at once, each after an answer."""
+    from oplogbridge_sinks.webhook.signature import key_of
+    from oplogbridge_sinks.webhook.wire import Requests
+
+    make = Requests("bench", [key_of(arguments.secret)], {}, as_array=arguments.batch > 1).made
+    step = arguments.batch
+    parts = (events[begin : begin + step] for begin in range(0, len(events), step))
+    requests = iter([make(part, timestamp=int(time()), count=1) for part in parts])
+    connector = aiohttp.TCPConnector(limit=arguments.at_once)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+
+        async def send() -> None:
+            for body, headers in requests:
+                async with session.post(arguments.url, data=body, headers=headers, allow_redirects=False) as response:
+                    response.raise_for_status()
+
+        begun = monotonic()
+        await asyncio.gather(*(send() for _ in range(arguments.at_once)))
+        return begun, monotonic()
+
+
 async def _run(arguments: argparse.Namespace) -> None:
-    events = await _events(arguments.source)
+    events = (await _events(arguments.source))[-arguments.last :]
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)  # as the bridge does
-    begun, ended = await {"kafka": _kafka, "redis": _redis, "file": _file}[arguments.kind](arguments, events)
+    begun, ended = await CLIENTS[arguments.kind](arguments, events)
     print(json.dumps({"begun": begun, "ended": ended}), flush=True)
+
+
+CLIENTS = {"kafka": _kafka, "redis": _redis, "file": _file, "webhook": _webhook}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A destination's client alone.")
-    parser.add_argument("kind", choices=["kafka", "redis", "file"])
+    parser.add_argument("kind", choices=[*CLIENTS])
     parser.add_argument("--source", required=True)
     parser.add_argument("--url", help="of the destination's server")
-    parser.add_argument("--into", required=True, help="topic, stream or path")
+    parser.add_argument("--into", help="topic, stream or path")
     parser.add_argument("--checkpoint", help="topic")
     parser.add_argument("--pages", type=int, default=4, help="in one write")
+    parser.add_argument("--last", type=int, default=0, help="only so many events; 0: all")
+    parser.add_argument("--batch", type=int, default=1, help="webhook: events in one request")
+    parser.add_argument("--secret", help="webhook: that signs")
+    parser.add_argument("--at-once", type=int, default=1, help="webhook: requests")
     asyncio.run(_run(parser.parse_args()))
 
 

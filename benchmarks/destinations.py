@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -13,10 +14,12 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from arrived import sequences_of
+from child import Child, child, script
 
 from services import KafkaServer, RedisServer
 
 READ_ENTRIES = 5_000
+WEBHOOK_SECRET = "whsec_" + "YmVuY2htYXJr" * 3  # every request is signed
 
 
 class Destination(Protocol):
@@ -203,3 +206,53 @@ class LineFile:
 
     async def __aexit__(self, *_: object) -> None:
         shutil.rmtree(self._directory)
+
+
+class Webhook:
+    """A receiver in a process of its own, which writes down what it takes."""
+
+    kind = "webhook"
+
+    def __init__(self, directory: Path, name: str, expected: int, options: dict[str, Any]) -> None:
+        self.name = name
+        self.expected = expected
+        self._options = options
+        self._directory = directory
+        self._path = directory / f"{name}.posts"
+        self._running = contextlib.AsyncExitStack()
+        self._process: Child | None = None
+        self.url = ""
+
+    @property
+    def server_pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def sink(self) -> dict[str, Any]:
+        inside = {"allow_http": True, "allow_private_addresses": True}
+        return {"kind": "webhook", "url": self.url, "secret": WEBHOOK_SECRET, **inside, **self._options}
+
+    async def end(self) -> int:
+        return self._path.stat().st_size
+
+    async def stored(self) -> AsyncIterator[list[int]]:
+        with self._path.open("rb") as lines:
+            while part := lines.readlines(READ_ENTRIES * 500):
+                payloads = [bytes(one) for line in part for one in _payloads(line)]
+                yield sequences_of(payloads)
+
+    async def __aenter__(self) -> Self:
+        command = script("receiver.py", str(self._path))
+        self._process = await self._running.enter_async_context(
+            child(f"{self.name}-receiver", command, self._directory)
+        )
+        self.url = f"http://127.0.0.1:{await self._process.line()}/hook"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._running.aclose()
+        self._path.unlink()
+
+
+def _payloads(line: bytes) -> list[Any]:
+    return msgspec.json.decode(line, type=list[msgspec.Raw]) if line[:1] == b"[" else [line]

@@ -89,12 +89,13 @@ def read_redis(url: str, stream: str) -> list[Found]:
     return found
 
 
-def read_posts(posts: Iterable[tuple[str, bytes]]) -> list[Found]:
-    """What a receiver keeps that drops copies by their `webhook-id`, as it is told to."""
-    kept: dict[str, bytes] = {}
-    for webhook_id, payload in posts:
-        assert kept.setdefault(webhook_id, payload) == payload, f"two events came as {webhook_id}"
-    return [_found(payload, "", "") for payload in kept.values()]
+def read_posts(posts: Iterable[tuple[str, str, bytes]], *, by_key: bool = False) -> list[Found]:
+    """What a receiver keeps that drops copies by their `webhook-id` (the first of each three), as it is told to. The
+    second is the key, in which alone the order is promised with `by_key`."""
+    kept: dict[str, tuple[str, bytes]] = {}
+    for webhook_id, key, payload in posts:
+        assert kept.setdefault(webhook_id, (key, payload)) == (key, payload), f"two events came as {webhook_id}"
+    return [_found(payload, key if by_key else "", key) for key, payload in kept.values()]
 
 
 def _check_tombstone(record: Any, before: Found | None) -> None:

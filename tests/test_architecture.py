@@ -19,7 +19,7 @@ WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durati
 CONTRACTS = WORDS | {"sink", "state"}
 REDIS = {"redis_nodes"}  # what a Redis URL means and how its server is found: the same for the store and for sinks
 READING = WORDS | {"lease", "state", "status"}
-KEEPING = {"choice", "closing", "codec", "dead_letters", "handoff", "lease", "offsets"}
+KEEPING = {"by_key", "choice", "closing", "codec", "dead_letters", "handoff", "lanes", "lease", "offsets", "refusals"}
 DELIVERING = CONTRACTS | KEEPING | {"source", "spec", "status"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -33,10 +33,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "choice": WORDS | {"state"},
     "source": READING,
     "handoff": WORDS | {"codec", "sink"},
+    "lanes": WORDS | {"closing"},
+    "by_key": CONTRACTS | {"closing", "handoff", "lanes", "lease", "status"},
     "dead_letters": WORDS | {"codec", "lease", "sink"},
     "closing": set(),
     "spec": CONTRACTS | {"codec", "source"},
     "offsets": CONTRACTS | {"choice", "dead_letters", "lease", "spec"},
+    "refusals": CONTRACTS | {"dead_letters", "lease", "spec", "status"},
     "delivery": DELIVERING,
     "pipeline": DELIVERING | {"delivery"},
     "supervisor": DELIVERING | {"pipeline"},

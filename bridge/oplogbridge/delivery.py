@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
+from oplogbridge.by_key import ByKey
 from oplogbridge.choice import GoOn, ResolveStart, Stop, choose_offset, mark_of
 from oplogbridge.clock import Clock
 from oplogbridge.closing import given_up, to_the_end
-from oplogbridge.dead_letters import DeadLetters, take_back
 from oplogbridge.errors import Misconfigured, Rejected, Unavailable
 from oplogbridge.handoff import Handoff, Part, parts_of
 from oplogbridge.lease import Lease
+from oplogbridge.refusals import Refusals
 from oplogbridge.sink import Sink
 from oplogbridge.source.start import Pages, resolve
 from oplogbridge.spec import PipelineSpec
@@ -46,9 +48,12 @@ class Delivery:
         status: PipelineStatus,
         saved: Stored | None,
         on_progress: Callable[[Part], None],
+        jitter: Callable[[], float],
+        delivered: frozenset[int],
         until_caught_up: bool = False,
     ) -> None:
-        """`saved` is the last acknowledged save under this lease's token, also of an earlier delivery."""
+        """`saved` is the last acknowledged save under this lease's token, also of an earlier delivery, and `delivered`
+        what was delivered beyond it."""
         self._spec = spec
         self._sink = sink
         self._pages = pages
@@ -61,12 +66,17 @@ class Delivery:
         self._handoff = Handoff(spec.traits)
         self._position: Position | None = None  # what the sink proved last
         self._stored: Stored | None = None  # what the store holds, as far as we know
-        self._dead_letters: DeadLetters | None = None
+        self._refusals = Refusals(spec, lease, status)
         self._heartbeat_at = 0.0
         self._save_at = 0.0
         self._unsaved_offset: int | None = None  # delivered, and left to the next save
+        self._make_by_key = partial(
+            ByKey, sink, spec.traits, self, lease=lease, clock=clock, jitter=jitter, status=status
+        )
+        self._by_key: ByKey | None = None  # else one write after the other
+        self._delivered = delivered
         self.saved = saved
-        self.writing = False  # a write is in flight or not saved yet: let it finish
+        self._writing = False
 
     async def open(self) -> int:
         """Fence, then position, then stored offset; choose; save the choice before the first poll."""
@@ -87,12 +97,15 @@ class Delivery:
                 if warning is not None:
                     self._status.rewinds += 1
                     _log.warning("destination went back", pipeline=spec.name, detail=warning)
-                    await self._take_letters_back(offset)  # before the save, which ends what we know of it
+                    await self._refusals.take_back(offset)  # before the save, which ends what we know of it
         if position is None and spec.traits.holds_position:
             self._lease.check()
             position = await sink.move(offset)  # into the sink first, so that a wiped store cannot resolve it again
         self._position = position
-        await self._save(offset)
+        if spec.traits.pending_max > 1:
+            as_it_was = self.saved is not None and self.saved.offset == offset
+            self._by_key = self._make_by_key(delivered=self._delivered if as_it_was else frozenset())
+        await self.save(offset)
         self._heartbeat_at = self._clock.monotonic() + HEARTBEAT_SECONDS
         return offset
 
@@ -102,43 +115,64 @@ class Delivery:
         handoff = self._handoff
         reading = asyncio.create_task(self._read_ahead(offset))
         preparing = asyncio.create_task(self._prepare_next())
+        by_key = self._by_key
+        if by_key is not None:
+            by_key.start()
         try:
             while (ready := await preparing) is not None and not handoff.closed:
                 part, prepared = ready
-                self.writing = True
+                self._writing = True
                 handoff.write_begins()
                 preparing = asyncio.create_task(self._prepare_next())
-                await self._write(part, prepared)
-                if self._may_save_later(part, preparing):
-                    self._unsaved_offset = part.next_offset
-                    self._show(part.next_offset)
+                if by_key is not None:  # the offset follows by itself
+                    part = await by_key.take(part, wait=part.caught_up and self._until_caught_up)
+                    if handoff.closed:
+                        break
                 else:
-                    await self._save(part.next_offset)
-                if part.malformed is not None:
-                    malformed = part.malformed
-                    await self._set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
-                await self._heartbeat(idle=not part.events)
+                    await self._write(part, prepared)
+                    if self._may_save_later(part, preparing):
+                        self._unsaved_offset = part.next_offset
+                        self._show(part.next_offset)
+                    else:
+                        await self.save(part.next_offset)
+                if (malformed := part.malformed) is not None:
+                    await self._refusals.set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
+                    await self.save(malformed.sequence + 1)
+                await self._heartbeat(idle=not part.events and (by_key is None or by_key.is_empty))
                 handoff.write_ended()
-                self.writing = False
+                self._writing = False
                 self._status.entries_waiting = handoff.entries_waiting
                 self._on_progress(part)
                 if part.caught_up and self._until_caught_up:
                     break
             if self._unsaved_offset is not None:
-                self.writing = True
-                await self._save(self._unsaved_offset)
+                self._writing = True
+                await self.save(self._unsaved_offset)
         finally:
-            self.writing = False
+            self._writing = False
             await given_up([reading, preparing])
+            if by_key is not None:
+                await by_key.end()
+
+    @property
+    def writing(self) -> bool:
+        """A write is in flight or not saved yet: let it finish."""
+        return self._writing or (self._by_key is not None and self._by_key.busy)
+
+    @property
+    def delivered(self) -> frozenset[int]:
+        """Sequences that were delivered beyond what could be saved."""
+        return self._delivered if self._by_key is None else self._by_key.delivered
 
     def stop(self) -> None:
-        """`deliver` is to return after the write in flight; what was read and prepared is given up."""
+        """`deliver` is to return after the writes in flight; what was read and prepared is given up."""
         self._handoff.close()
+        if self._by_key is not None:
+            self._by_key.stop()
 
     async def close(self) -> None:
         """Close both sinks to the end, also when cancelled meanwhile: half closed they would keep their connections."""
-        letters, self._dead_letters = self._dead_letters, None
-        await to_the_end([one.close() for one in (self._sink, letters) if one is not None])
+        await to_the_end([self._sink.close(), self._refusals.close()])
 
     # The stages before the write -----------------------------------------------------------------------------------
 
@@ -169,7 +203,8 @@ class Delivery:
         """One atomic write, or several where the destination refuses an event for good."""
         events, payload_bytes = part.events, part.payload_bytes
         while events:
-            batch = Batch(events, self._from_offset(), part.next_offset, prepared)
+            save = None if self._spec.traits.holds_position else self.save
+            batch = Batch(events, self._from_offset(), part.next_offset, prepared, save)
             self._lease.check()
             started_at = self._clock.monotonic()
             try:
@@ -180,15 +215,11 @@ class Delivery:
                 earlier = [one for one in events if one.sequence < event.sequence]
                 earlier_bytes = sum([len(one.payload) for one in earlier])
                 self._status.delivered(earlier, earlier_bytes)
-                await self._save(event.sequence)
-                await self._set_aside(event.sequence, event.key, event.payload, rejected.reason)
+                await self.save(event.sequence)
+                await self.set_aside(rejected)
                 events = events[len(earlier) + 1 :]
                 payload_bytes -= earlier_bytes + len(event.payload)
                 prepared = None  # was for all of them
-            except Unavailable as error:
-                if error.acknowledged_offset is not None and not self._spec.traits.holds_position:
-                    await self._save(error.acknowledged_offset)  # or all of it comes again
-                raise
             else:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
                 self._status.delivered(events, payload_bytes)
@@ -198,12 +229,10 @@ class Delivery:
         """The sink's position behind what came before the rejected event. A destination that lost that part just now
         shows another; saved as the mark, it would make us believe that the lost entries were filtered out."""
         position = await self._sink.position()
-        if is_first:
+        if is_first or not self._spec.traits.holds_position:
             as_promised = position == self._position
-        elif self._spec.traits.holds_position:
-            as_promised = position is not None and position.offset == rejected.sequence
         else:
-            as_promised = True
+            as_promised = position is not None and position.offset == rejected.sequence
         if not as_promised:
             raise Unavailable(
                 f"the destination's position is {position}, after all before sequence {rejected.sequence} was written: "
@@ -211,32 +240,13 @@ class Delivery:
             )
         return position
 
-    async def _set_aside(self, sequence: int, key: bytes | None, rejected: bytes, reason: str) -> None:
-        """Stop, or keep the event as a dead letter, durably, before anything behind it is delivered."""
-        spec = self._spec
-        self._status.events_rejected += 1
-        if spec.make_dead_letters is None:
-            raise Misconfigured(
-                f"sequence {sequence} cannot be delivered: {reason}; mend it, set `on_rejected: dead_letter`, or pass "
-                f"it with `oplog-bridge offsets set {spec.name} {sequence + 1}`"
-            )
-        if self._dead_letters is None:
-            self._dead_letters = DeadLetters(
-                spec.make_dead_letters,
-                holds_position=spec.dead_letters_hold_position,
-                pipeline=spec.name,
-                source=spec.source,
-                source_id=spec.source_id,
-                lease=self._lease,
-            )
-        if await self._dead_letters.keep(sequence, key=key, rejected=rejected, reason=reason):
-            self._status.dead_letters += 1
-        await self._save(sequence + 1)
+    async def set_aside(self, rejected: Rejected) -> None:
+        event = rejected.event
+        await self._refusals.set_aside(event.sequence, event.key, event.payload, rejected.reason)
+        await self.save(event.sequence + 1)
 
-    async def _take_letters_back(self, offset: int) -> None:
-        make = self._spec.make_dead_letters
-        if make is not None and self._spec.dead_letters_hold_position:
-            await take_back(make, offset=offset, pipeline=self._spec.name, lease=self._lease)
+    def fail(self, error: Exception) -> None:
+        self._handoff.fail(error)
 
     def _may_save_later(self, part: Part, preparing: asyncio.Task[tuple[Part, object] | None]) -> bool:
         """While the next write is ready and the destination itself proves how far it is, saving after each write would
@@ -251,7 +261,7 @@ class Delivery:
             and preparing.exception() is None
         )
 
-    async def _save(self, offset: int) -> None:
+    async def save(self, offset: int) -> None:
         """Keep the offset beside the position that the sink has now. Nothing to do when that is kept already."""
         stored = Stored(offset, mark_of(self._position), self._spec.source_id, self._sink.destination)
         if stored != self._stored:

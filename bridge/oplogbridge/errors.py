@@ -26,13 +26,13 @@ class BridgeError(Exception):
 class Unavailable(BridgeError):
     """It may work later. The write or poll may or may not have happened: trust nothing in memory.
 
-    `acknowledged_offset`: a sink without a position tells up to where the batch was acknowledged before the trouble.
+    `retry_after_seconds` is the least that the other side asks for; `exactly`: it is the operator's schedule.
     """
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, exactly: bool = False) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
-        self.acknowledged_offset: int | None = None
+        self.exactly = exactly
 
 
 class Rejected(BridgeError):

@@ -53,11 +53,13 @@ class Pipeline:
         self._clock = clock
         self._status = status
         self._until_caught_up = until_caught_up
+        self._jitter = jitter
         self._backoff = Backoff(first_seconds=0.2, max_seconds=30.0, jitter=jitter)
         self._stopped_backoff = Backoff(STOPPED_RETRY_SECONDS, STOPPED_RETRY_SECONDS_MAX, jitter)
         self._log = _log.bind(pipeline=spec.name)
 
         self._saved: Stored | None = None  # our last acknowledged save under this lease's token; outlives deliveries
+        self._delivered: frozenset[int] = frozenset()  # what was delivered beyond it
         self._delivery: Delivery | None = None
         self._task: asyncio.Task[None] | None = None
         self._opened = asyncio.Lock()  # one opening at a time: ours, or an operator's `move`
@@ -98,6 +100,8 @@ class Pipeline:
                 status=self._status,
                 saved=self._saved,
                 on_progress=self._note_progress,
+                jitter=self._jitter,
+                delivered=self._delivered,
                 until_caught_up=self._until_caught_up,
             )
             offset = await delivery.open()
@@ -107,7 +111,9 @@ class Pipeline:
             self._status.state = "finished"
             return None
         except Unavailable as error:
-            return self._troubled("retrying", str(error), self._backoff.next_seconds(error.retry_after_seconds))
+            return self._troubled(
+                "retrying", str(error), self._backoff.next_seconds(error.retry_after_seconds, exactly=error.exactly)
+            )
         except Misconfigured as error:
             wait_seconds = self._troubled("stopped", str(error), self._stopped_backoff.next_seconds())
             return None if self._until_caught_up else wait_seconds
@@ -123,7 +129,7 @@ class Pipeline:
         finally:
             self._delivery = None
             if delivery is not None:
-                self._saved = delivery.saved
+                self._saved, self._delivered = delivery.saved, delivery.delivered
                 await delivery.close()
 
     def stop(self) -> None:
@@ -154,7 +160,7 @@ class Pipeline:
             raise Misconfigured(f"pipeline {self.name} is being closed or moved just now: try again")
         async with self._opened:
             moved = await move_offset(self._spec, offset=offset, store=self._store, lease=self._lease)
-        self._saved = moved[1]
+        self._saved, self._delivered = moved[1], frozenset()
         self._moved.set()
         return moved
 
@@ -176,7 +182,7 @@ class Pipeline:
         if status.offset == self._progress_offset and not part.caught_up and not part.held_back:
             return  # an answer that moves nothing, such as a stale one from a proxy, is no progress
         self._progress_offset = status.offset
-        if status.error is not None:
+        if status.error is not None and status.state == "running":  # else a key of it still waits
             status.error, status.retry_at = None, None
             self._log.info("pipeline delivers again", offset=status.offset)
         status.progress_at = self._clock.monotonic()

@@ -50,10 +50,14 @@ class SinkTraits:
     # It writes the key of an `Event.tombstone` once more, without a value, right behind it and in the same step.
     tombstones: Literal[True] | Refused = NO_TOMBSTONES
 
+    # Above 1, and only without a position: `write` is called with one event at a time, and for events of different keys
+    # also at once. So many, counted from the lowest that is not delivered and saved, are under way at most.
+    pending_max: int = 1
+
 
 class Sink(Protocol):
     """Used by one task at a time: open, then any number of the others, then close; then perhaps open again. `prepare`
-    alone is also called while another method is under way.
+    alone is also called while another method is under way, and `write` where `pending_max` says so.
 
     Every method may be cancelled at any await; only `close` may be called after that. Every method raises
     `Unavailable`, `Misconfigured` or `Fenced` as their names say, within a deadline of its own: none hangs.
@@ -86,7 +90,9 @@ class Sink(Protocol):
     async def write(self, batch: Batch) -> Position | None:
         """Return when the batch is durable and the position is `batch.next_offset`: all of it or nothing.
 
-        A sink without a position returns None.
+        A sink without a position returns None. Where a write is more than one request it awaits
+        `batch.save(offset)`, when there is one, as soon as everything below the offset is acknowledged: at least every
+        10 requests and before it raises anything but `Rejected`. What was not saved is delivered again.
 
         Raises:
             Unavailable: Some or all of it may be durable, and `batch.from_offset` may not be the position. The

@@ -8,7 +8,7 @@ be 2^63. Both are Python ints in memory and decimal text everywhere outside: a d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -99,6 +99,7 @@ class Batch:
     from_offset: int
     next_offset: int
     prepared: object = None  # what the sink's own `prepare` returned for exactly these events; None: nothing
+    save: Callable[[int], Awaitable[None]] | None = None  # for a sink without a position: keeps how far it got
 
     def before(self, index: int) -> Batch | None:
         """The part before event `index`, for a sink that must deliver it before it raises `Rejected`; None if empty."""

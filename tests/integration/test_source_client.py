@@ -6,12 +6,11 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import pytest
 
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
-from oplogbridge.source.client import Credentials, OplogClient, retry_after_seconds
+from oplogbridge.source.client import Credentials, OplogClient
 from pages import strings
 from raw_server import Answer, Peer, RawServer, answers, response
 
@@ -279,29 +278,3 @@ async def test_credentials_are_shown_nowhere(
 
 def test_a_bearer_token_gets_the_prefix_that_it_lacks() -> None:
     assert Credentials.bearer("abc").header == Credentials.bearer("O:abc").header == "Bearer O:abc"
-
-
-NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
-Check = Callable[[float | None], bool]
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("5", 5.0),
-        (" 5 ", 5.0),
-        ("-5", None),
-        ("1.5", None),
-        ("inf", None),
-        ("Sun, 22 Nov 2026 10:00:30 GMT", 30.0),
-        ("Sun, 22 Nov 2026 09:00:00 GMT", 0.0),
-        ("Sunday, 22-Nov-26 10:00:30 GMT", 30.0),
-        ("Sun, 22 Nov 99999 10:00:30 GMT", None),
-        ("Sun, 99 Nov 2026 10:00:30 GMT", None),
-        ("Sun, 22 Nov 2026 10:00:30 +9999999999", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_or_nothing(header: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(header, now=NOW) == seconds

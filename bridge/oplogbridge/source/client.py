@@ -7,17 +7,17 @@ reset, and follow redirects; either breaks "at most one poll a second" (tests/in
 from __future__ import annotations
 
 import re
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.connector import Connection
 
+from oplogbridge.backoff import retry_after_seconds
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.source.decode import PageDecoder, PageUnreadable
 from oplogbridge.source.one_by_one import ReadPage
@@ -119,6 +119,7 @@ class OplogClient:
         page_bytes_max: int,
         request_timeout_seconds: float,
         check: Callable[[], None] = lambda: None,
+        unix_seconds: Callable[[], float] = time.time,
     ) -> None:
         """`keep_raw` and `rounded_allowed` are as `PageDecoder` has them. `check` is asked once more between connecting
         and sending, since connecting can take as long as a lease."""
@@ -134,6 +135,7 @@ class OplogClient:
         self._page_bytes_max = page_bytes_max
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_seconds)
         self._check = check
+        self._unix_seconds = unix_seconds
         self._limit = page_limit  # halved when a page is too large, down to 1
         self._limit_max = page_limit
         self._session: aiohttp.ClientSession | None = None
@@ -181,9 +183,8 @@ class OplogClient:
         async with session.get(self._url, params=params, headers=self._headers, allow_redirects=False) as response:
             if response.status != 200:
                 body = await _beginning(response.content)
-                raise _error_of(
-                    self._name, response, body if self._credentials is None else self._credentials.hide(body)
-                )
+                shown = body if self._credentials is None else self._credentials.hide(body)
+                raise _error_of(self._name, response, shown, self._unix_seconds())
             # Read in pieces, so that a body of any size stops at the bound (a gzip bomb too: these are the
             # unpacked bytes).
             pieces: list[bytes] = []
@@ -226,12 +227,14 @@ async def _beginning(content: aiohttp.StreamReader) -> str:
     return shown.decode(errors="replace")
 
 
-def _error_of(name: str, response: aiohttp.ClientResponse, body: str) -> Unavailable | Misconfigured | LimitTooLarge:
+def _error_of(
+    name: str, response: aiohttp.ClientResponse, body: str, now_unix_seconds: float
+) -> Unavailable | Misconfigured | LimitTooLarge:
     """What an answer other than 200 asks for."""
     status = response.status
     said = f"source {name}: HTTP {status}{_summary(body)}"
     if status >= 500 or status in TRY_LATER:
-        wait = retry_after_seconds(response.headers.get("Retry-After"))
+        wait = retry_after_seconds(response.headers.get("Retry-After"), now_unix_seconds=now_unix_seconds)
         if status == 429:
             wait = max(wait or 0.0, RATE_LIMITED_SECONDS_MIN)
         return Unavailable(said, retry_after_seconds=wait)
@@ -263,18 +266,3 @@ def _summary(body: str) -> str:
     found = re.search(r'"type"\s*:\s*"([A-Z_]{1,60})"', body)
     text = found.group(1) if found else " ".join(re.sub(r"<[^>]*>", " ", body).split())[:80]
     return f" ({text})" if text else ""
-
-
-def retry_after_seconds(header: str | None, *, now: datetime | None = None) -> float | None:
-    """Seconds or an HTTP date, as the header has it; None when it is absent or unreadable."""
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        then = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if then.tzinfo is None:
-        return None
-    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())

@@ -228,4 +228,5 @@ class Survives:
         assert "\n" not in plugin.summary
         assert traits.events_max >= 1
         assert traits.bytes_max >= 1
+        assert traits.pending_max == 1 or not traits.holds_position
         assert rig.sink().destination == rig.sink().destination != ""

@@ -1,61 +1,55 @@
 """Which addresses a webhook may reach: none inside our own network, unless the operator says so.
 
 Whoever may write a configuration, or answer for a name in it, could otherwise have the bridge talk to what only it can
-reach: metadata services, databases, its own admin page. So names are looked up here, every address is checked, and the
-connection goes to just those addresses: no second look-up that might answer differently (rebinding).
+reach: metadata services, databases, its own admin page. The check stands where the socket is made, for the address that
+it is going to connect to: names, numbers in odd notations and a second answer for the same name all come by there.
 """
 
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
+from aiohttp import AddrInfoType
 
+_UNICAST = IPv6Network("2000::/3")  # all of IPv6 that the internet routes; site-local, local NAT64 and others are not
 _NAT64 = IPv6Network("64:ff9b::/96")  # the IPv4 address is in its last four bytes
+# What Python 3.11's tables do not know of, or call global: protocol assignments, 6to4 relays, documentation.
+_RESERVED_V4 = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
+_DOCUMENTATION = IPv6Network("3fff::/20")
 
 
 class ForbiddenAddress(OSError):
     """The receiver is at an address that must not be reached."""
 
 
-def check_address(text: str) -> None:
-    """Raises ForbiddenAddress unless `text` is an address of the public internet."""
-    address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    inner: IPv4Address | None = None
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = IPv4Address(address.packed[-4:])
-        if address.teredo is not None:
-            inner = address.teredo[1]
-    for one in (address, inner):
-        if one is not None and (not one.is_global or one.is_multicast) and not (one is address and inner is not None):
-            raise ForbiddenAddress(f"{text} is not a public address")
+def is_public(text: str) -> bool:
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv4Address):
+        return _is_public_v4(address)
+    inner = _inner(address)
+    if inner is not None:
+        return _is_public_v4(inner)
+    return address in _UNICAST and address.is_global and address not in _DOCUMENTATION
 
 
-def is_address(host: str) -> bool:
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+def _is_public_v4(address: IPv4Address) -> bool:
+    return address.is_global and not address.is_multicast and not any(address in one for one in _RESERVED_V4)
 
 
-class CheckedResolver(AbstractResolver):
-    """Answers with addresses that may be reached, or not at all: one forbidden answer among others is reason enough."""
+def _inner(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address to which an IPv6 address leads through mapping or a tunnel."""
+    if address in _NAT64:
+        return IPv4Address(address.packed[-4:])
+    if address.teredo is not None:
+        return address.teredo[1]
+    return address.ipv4_mapped or address.sixtofour
 
-    def __init__(self) -> None:
-        self._inner = ThreadedResolver()
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        for one in found:
-            check_address(one["host"])
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
+def public_socket(info: AddrInfoType) -> socket.socket:
+    """The socket for one address of a receiver. Raises ForbiddenAddress, always in the same words: aiohttp tries all
+    addresses of a name, and makes one nameless error of different ones."""
+    family, kind, protocol, _, address = info
+    if not is_public(str(address[0])):
+        raise ForbiddenAddress("its address is not a public one")
+    return socket.socket(family, kind, protocol)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from oplogbridge.durations import DurationBetween
-from oplogbridge_sinks.webhook.addresses import is_address
 from oplogbridge_sinks.webhook.signature import key_of
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = re.compile(r"content-(type|length)|host|transfer-encoding|ce-.*|nats-.*|oplog-.*|webhook-.*", re.IGNORECASE)
+PENDING_MAX_BY_KEY = 100  # requests at once, each with a connection of its own; also what a crash repeats at most
 Wait = Annotated[float, DurationBetween("0s", "1h")]
 
 
@@ -23,6 +23,8 @@ class WebhookSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_erro
     secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=2)] | None = None  # both sign: rotation
     headers: dict[str, SecretStr] = Field(default_factory=dict)  # such as Authorization
     batch_max: int = Field(default=1, ge=1, le=1000)  # events in one request
+    ordering: Literal["ordered", "key"] = "ordered"
+    max_ack_pending: int | None = Field(default=None, ge=1, le=1000)
     ack_wait: Annotated[float, DurationBetween("100ms", "10m")] = Field(default="30s", validate_default=True)
     max_deliver: int | None = Field(default=None, ge=1)  # None: for ever
     backoff: Annotated[tuple[Wait, ...], Field(min_length=1, max_length=100)] | None = None  # the last one repeats
@@ -62,17 +64,25 @@ class WebhookSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_erro
             raise ValueError("takes secret, or two under secrets while they are exchanged, not both")
         if self.url.startswith("http:") and not self.allow_http:
             raise ValueError("url must begin with https:// (or say allow_http: true, which sends events in clear text)")
+        if self.ordering == "ordered" and self.max_ack_pending not in (None, 1):
+            raise ValueError(
+                "max_ack_pending above 1 needs `ordering: key`: in order, one request is under way at a time"
+            )
+        if self.ordering == "key" and self.batch_max > 1:
+            raise ValueError(
+                "batch_max above 1 needs `ordering: ordered`: a batch holds events of several keys, and one of them "
+                "would hold up the others"
+            )
         return self
+
+    @property
+    def pending_max(self) -> int:
+        """Events that may be under way at once."""
+        if self.ordering == "ordered":
+            return 1
+        return PENDING_MAX_BY_KEY if self.max_ack_pending is None else self.max_ack_pending
 
     @property
     def keys(self) -> list[bytes]:
         secrets = self.secrets or ((self.secret,) if self.secret else ())
         return [key_of(secret.get_secret_value()) for secret in secrets]
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def host_is_address(self) -> bool:
-        return is_address(self.host)

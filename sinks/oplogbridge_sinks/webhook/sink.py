@@ -7,9 +7,11 @@
     other 4xx               term: rejected (`on_rejected`)
     all else                nak: sent again after `backoff`; no answer within `ack_wait`, and a lost one, likewise
 
+With `ordering: key` that holds for the events of each key, and the pipeline writes different keys at once.
+
 Nothing is proved at the destination, so a crash repeats what was acknowledged since the last saved offset. A copy has
 the `webhook-id` of the first, and a receiver that keeps the ids it has seen drops it. At most `REQUESTS_MAX` requests
-are made between two saves, and nothing waits in here: a write that must wait ends, and tells how far it got.
+are made between two saves, and nothing waits in here: a write that must wait saves how far it got, and ends.
 """
 
 from __future__ import annotations
@@ -18,40 +20,52 @@ import asyncio
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
-from urllib.parse import quote
 
 import aiohttp
 
+from oplogbridge.backoff import retry_after_seconds
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import Refused, SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.templates import Template, token
 from oplogbridge.values import Batch, Event, Position
-from oplogbridge_sinks.webhook.addresses import CheckedResolver, ForbiddenAddress, check_address
+from oplogbridge_sinks.webhook.addresses import ForbiddenAddress, public_socket
+from oplogbridge_sinks.webhook.attempts import attempts_of
 from oplogbridge_sinks.webhook.settings import WebhookSettings
-from oplogbridge_sinks.webhook.signature import signatures
+from oplogbridge_sinks.webhook.wire import Requests
 
 REQUESTS_MAX = 10  # between two saves: what a crash can repeat
+PART_EVENTS_MAX = 1000  # with `ordering: key`: handed to the lanes at once
 BYTES_MAX = 16 * 1024 * 1024
 CHUNKED_BYTES_MIN = 1 << 20
 ANSWER_BYTES_MAX = 300  # of a refusal, shown as its reason
-CLOUDEVENTS, CLOUDEVENTS_BATCH = b"application/cloudevents+json", "application/cloudevents-batch+json"
 RETRY_LATER = frozenset({429, 503})
 GONE = 410
 
 
-class Attempts(NamedTuple):  # to deliver the event with this sequence
-    sequence: int
-    times: int
-
-
-# How often the event at the front was sent, by owner. Outlives the sink: every nak closes and opens it again. One entry
-# a pipeline; a new process counts from 1.
-_attempts: dict[str, Attempts] = {}
-
-
 class BatchRefused(Exception):
     """One of several events will never be taken, and the answer does not tell which."""
+
+
+class Progress:
+    """How far one write got."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._save = batch.save
+        self._offset: int | None = None  # all below it is acknowledged
+        self._requests = 0  # since the last save
+
+    async def begin(self) -> None:
+        """Before a request."""
+        if self._requests >= REQUESTS_MAX:
+            await self.save()
+        self._requests += 1
+
+    def acknowledged(self, event: Event) -> None:
+        self._offset = event.sequence + 1
+
+    async def save(self) -> None:
+        self._requests = 0
+        if self._offset is not None and self._save is not None:
+            await self._save(self._offset)
 
 
 class WebhookSink:
@@ -63,13 +77,11 @@ class WebhookSink:
         unix_seconds: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._context = context
         self._unix_seconds = unix_seconds
-        self._keys = settings.keys
-        self._subject = Template("{source}.{type}.{operation}", constants={"source": context.source}, escape=token)
-        self._id_prefix = quote(context.source, safe="")
+        self._attempts = attempts_of(context.owner)
+        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        self._requests = Requests(context.source, settings.keys, headers, as_array=settings.batch_max > 1)
         self._session: aiohttp.ClientSession | None = None
-        self._acknowledged_offset: int | None = None  # in this write
 
     @property
     def destination(self) -> str:
@@ -79,14 +91,11 @@ class WebhookSink:
         """Nothing is sent before there is an event."""
         await self.close()
         settings = self._settings
-        guarded = not settings.allow_private_addresses
-        if guarded and settings.host_is_address:
-            try:
-                check_address(settings.host)
-            except ForbiddenAddress as error:
-                raise _translate(error, self.destination) from error
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, resolver=CheckedResolver() if guarded else None),
+            connector=aiohttp.TCPConnector(
+                limit=settings.pending_max,
+                socket_factory=None if settings.allow_private_addresses else public_socket,
+            ),
             timeout=aiohttp.ClientTimeout(total=settings.ack_wait),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # a proxy would look names up by itself
@@ -99,12 +108,12 @@ class WebhookSink:
 
     async def write(self, batch: Batch) -> Position | None:
         session = self._opened()
-        self._acknowledged_offset = None
+        progress = Progress(batch)
         try:
             for part in self._parts(batch.events):
-                await self._deliver(session, part)
-        except Unavailable as error:
-            error.acknowledged_offset = self._acknowledged_offset
+                await self._deliver(session, part, progress)
+        except (Unavailable, Misconfigured):
+            await progress.save()
             raise
         return None
 
@@ -128,20 +137,22 @@ class WebhookSink:
         step = self._settings.batch_max
         return (events[begin : begin + step] for begin in range(0, len(events), step))
 
-    async def _deliver(self, session: aiohttp.ClientSession, events: Sequence[Event]) -> None:
+    async def _deliver(self, session: aiohttp.ClientSession, events: Sequence[Event], progress: Progress) -> None:
         """One request and what its answer asks for. A batch that is refused is sent event by event, to find which."""
         try:
+            await progress.begin()
             await self._post(session, events)
+            progress.acknowledged(events[-1])
         except BatchRefused:
             for event in events:
+                await progress.begin()
                 await self._post(session, [event])
+                progress.acknowledged(event)
 
     async def _post(self, session: aiohttp.ClientSession, events: Sequence[Event]) -> None:
-        settings = self._settings
-        before = _attempts.get(self._context.owner)
-        count = 1 + (before.times if before is not None and before.sequence == events[0].sequence else 0)
-        _attempts[self._context.owner] = Attempts(events[0].sequence, count)
-        body, headers = self._request(events, count)
+        settings, first = self._settings, events[0]
+        count = self._attempts.begin(first.sequence, pending_max=settings.pending_max)
+        body, headers = self._requests.made(events, timestamp=int(self._unix_seconds()), count=count)
         try:
             # aiohttp sends large bytes in one piece, and warns of it; a file it sends in chunks.
             data = body if len(body) < CHUNKED_BYTES_MIN else io.BytesIO(body)
@@ -149,62 +160,45 @@ class WebhookSink:
                 status = response.status
                 working = status == 202 and response.headers.get("Oplog-Ack", "").strip() == "+WPI"
                 if 200 <= status < 300 and not working:
-                    _attempts.pop(self._context.owner, None)
-                    self._acknowledged_offset = events[-1].sequence + 1
+                    self._attempts.end(first.sequence)
                     return
-                said = (await response.content.read(ANSWER_BYTES_MAX)).decode(errors="replace")
-                retry_after = response.headers.get("Retry-After")
+                said = " ".join((await response.content.read(ANSWER_BYTES_MAX)).decode(errors="replace").split())
+                asked = retry_after_seconds(response.headers.get("Retry-After"), now_unix_seconds=self._unix_seconds())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._give_up_after(events, count, "no answer")
-            raise _translate(error, self.destination, self._delay_seconds(count)) from error
-        what = f"{self.destination}: HTTP {status}" + (f" ({' '.join(said.split())[:80]})" if said.strip() else "")
+            raise self._nak(events, count, "no answer", _translate(error, self.destination)) from error
+        what = f"{self.destination}: HTTP {status}" + (f" ({said[:80]})" if said else "")
         if working:
-            _attempts[self._context.owner] = Attempts(events[0].sequence, count - 1)
+            self._attempts.forgive(first.sequence)
             raise Unavailable(
-                f"{what}: still working; asked again in {settings.ack_wait:g}s", retry_after_seconds=settings.ack_wait
+                f"{what}: still working; asked again in {settings.ack_wait:g}s",
+                retry_after_seconds=settings.ack_wait,
+                exactly=True,
             )
         if status == GONE:
             raise Misconfigured(f"{what}: the receiver is gone for good; give another `url`, or remove the pipeline")
         if 400 <= status < 500 and status not in RETRY_LATER:
-            _attempts.pop(self._context.owner, None)
+            self._attempts.end(first.sequence)
             if len(events) > 1:
                 raise BatchRefused
-            raise Rejected(
-                events[0], f"the receiver answered HTTP {status}: {' '.join(said.split())[:ANSWER_BYTES_MAX]}"
-            )
-        self._give_up_after(events, count, f"HTTP {status}")
-        asked = float(retry_after) if retry_after is not None and retry_after.strip().isdecimal() else None
-        raise Unavailable(f"{what}: it will be sent again", retry_after_seconds=asked or self._delay_seconds(count))
+            raise Rejected(first, f"the receiver answered HTTP {status}: {said}")
+        again = Unavailable(
+            f"{what}: it will be sent again", retry_after_seconds=asked if status in RETRY_LATER else None
+        )
+        raise self._nak(events, count, f"HTTP {status}", again)
 
-    def _give_up_after(self, events: Sequence[Event], count: int, last: str) -> None:
-        """Raises Rejected once an event was sent as often as `max_deliver` allows. Of a batch that is the first: the
+    def _nak(self, events: Sequence[Event], count: int, last: str, error: BridgeError) -> BridgeError:
+        """What a delivery that failed asks for: to be sent again, after `backoff` unless the receiver named a time, or
+        to be rejected once it was sent as often as `max_deliver` allows. Of a batch that is the first event: the
         others are sent without it."""
-        if self._settings.max_deliver is not None and count >= self._settings.max_deliver:
-            _attempts.pop(self._context.owner, None)
-            raise Rejected(events[0], f"it was sent {count} times, as `max_deliver` says; the last answer: {last}")
-
-    def _delay_seconds(self, count: int) -> float | None:
-        backoff = self._settings.backoff
-        return None if backoff is None else backoff[min(count, len(backoff)) - 1]
-
-    def _request(self, events: Sequence[Event], count: int) -> tuple[bytes, dict[str, str]]:
-        first, last, timestamp = events[0], events[-1], int(self._unix_seconds())
-        headers = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
-        headers |= {name: value.decode() for name, value in last.headers}
-        if self._settings.batch_max == 1:
-            body, webhook_id = first.payload, f"{self._id_prefix}-{first.id}"
-            headers["Nats-Subject"] = self._subject.destination(first.object_type, first.operation)
-            headers["Oplog-Key"] = quote(first.key, safe="/!#$&'()*+,:;=?@[]~")
-        else:
-            body = b"[" + b",".join([event.payload for event in events]) + b"]"
-            webhook_id = f"{self._id_prefix}-{first.id}-{last.id}"
-            if dict(last.headers).get("content-type") == CLOUDEVENTS:
-                headers["content-type"] = CLOUDEVENTS_BATCH
-        headers |= {"Nats-Msg-Id": webhook_id, "Nats-Num-Delivered": str(count), "webhook-id": webhook_id}
-        headers["webhook-timestamp"] = str(timestamp)
-        if self._keys:
-            headers["webhook-signature"] = signatures(self._keys, webhook_id, timestamp, body)
-        return body, headers
+        settings, first = self._settings, events[0]
+        if not isinstance(error, Unavailable):
+            return error
+        if settings.max_deliver is not None and count >= settings.max_deliver:
+            self._attempts.end(first.sequence)
+            return Rejected(first, f"it was sent {count} times, as `max_deliver` says; the last answer: {last}")
+        if settings.backoff is not None and error.retry_after_seconds is None:
+            error.retry_after_seconds, error.exactly = settings.backoff[min(count, len(settings.backoff)) - 1], True
+        return error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -212,7 +206,7 @@ class WebhookSink:
         return self._session
 
 
-def _translate(error: Exception, destination: str, delay_seconds: float | None = None) -> BridgeError:
+def _translate(error: Exception, destination: str) -> BridgeError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ForbiddenAddress):
@@ -222,17 +216,18 @@ def _translate(error: Exception, destination: str, delay_seconds: float | None =
             )
         cause = cause.__cause__ or cause.__context__
     detail = "no answer in time" if isinstance(error, asyncio.TimeoutError) else str(error) or type(error).__name__
-    return Unavailable(f"{destination}: {detail}; it will be sent again", retry_after_seconds=delay_seconds)
+    return Unavailable(f"{destination}: {detail}; it will be sent again")
 
 
 def _traits(settings: WebhookSettings) -> SinkTraits:
-    events_max = REQUESTS_MAX * settings.batch_max
+    events_max = PART_EVENTS_MAX if settings.ordering == "key" else REQUESTS_MAX * settings.batch_max
     return SinkTraits(
         "at_least_once",
         False,
         False,
         events_max=events_max,
         bytes_max=BYTES_MAX,
+        pending_max=settings.pending_max,
         binary="ce-"
         if settings.batch_max == 1
         else Refused("a request with several events (batch_max above 1) has headers for one alone"),
@@ -241,7 +236,7 @@ def _traits(settings: WebhookSettings) -> SinkTraits:
 
 plugin = SinkPlugin(
     kind="webhook",
-    summary="HTTP POST in order, acknowledged by the answer, at least once",
+    summary="HTTP POST in order, or in order of each key; acknowledged by the answer, at least once",
     settings=WebhookSettings,
     traits=_traits,
     build=WebhookSink,
