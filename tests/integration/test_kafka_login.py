@@ -18,7 +18,7 @@ from services import KafkaServer, MissingServer
 @pytest.fixture(scope="module")
 def secured_kafka() -> Any:
     try:
-        with KafkaServer().start(sasl_ssl=True) as server:
+        with KafkaServer().start(secured=True) as server:
             yield server
     except MissingServer as missing:
         pytest.skip(str(missing))

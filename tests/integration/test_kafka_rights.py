@@ -71,7 +71,7 @@ def strict_kafka() -> Iterator[KafkaServer]:
         "super.users": "User:ANONYMOUS",  # the listeners without a login: the broker itself, and the tests
     }
     try:
-        with KafkaServer().start(sasl_ssl=True, config=config) as server:
+        with KafkaServer().start(secured=True, config=config) as server:
             yield server
     except MissingServer as missing:
         pytest.skip(str(missing))

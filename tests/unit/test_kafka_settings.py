@@ -17,6 +17,14 @@ from oplogbridge_sinks.kafka.topics import checkpoint_name, destination_of, safe
 SHOP = SinkContext("oplog-bridge.shop-to-kafka", "shop-to-kafka", "shop", "/oplogs/shop")
 
 
+CLIENT = {
+    "mechanism": "OAUTHBEARER",
+    "token_url": "https://idp.example.com/token",
+    "client_id": "bridge",
+    "client_secret": "hunter2",
+}
+
+
 def settings(**changes: Any) -> KafkaSettings:
     return KafkaSettings.model_validate({"bootstrap_servers": "localhost:9092"} | changes)
 
@@ -38,6 +46,16 @@ def settings(**changes: Any) -> KafkaSettings:
         {"tls": {"key": "key.pem"}},
         {"tls": {"keystore": "x"}},
         {"sasl": {"mechanism": "GSSAPI", "username": "u", "password": "p"}},
+        {"sasl": {"mechanism": "PLAIN", "username": "u"}},
+        {"sasl": {"mechanism": "PLAIN", "username": "u", "password": "p", "scope": "s"}},
+        {"sasl": {"mechanism": "OAUTHBEARER"}},
+        {"sasl": {"mechanism": "OAUTHBEARER", "username": "u", "password": "p"}},
+        {"sasl": CLIENT | {"client_id": None}},
+        {"sasl": CLIENT | {"token_file": "token"}},
+        {"sasl": CLIENT | {"token_url": "idp.example.com/token"}},
+        {"sasl": CLIENT | {"token_url": "http://idp.example.com/token"}},
+        {"sasl": CLIENT | {"token_url": "https://me:secret@idp.example.com/token"}},
+        {"sasl": {"mechanism": "OAUTHBEARER", "token_file": "token", "scope": "s"}},
         {"acks": 1},
     ],
 )
@@ -61,6 +79,22 @@ def test_the_protocol_follows_from_tls_and_sasl(tls: Any, sasl: bool, protocol: 
     assert made.connection()["security_protocol"] == protocol
     assert "hunter2" not in repr(made)
     assert "hunter2" not in made.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"scope": "kafka"}, {"token_url": "http://[::1]:8080/"}, {"token_url": "http://idp/", "allow_http": True}],
+)
+def test_a_login_with_tokens_holds_its_secret(changes: dict[str, Any]) -> None:
+    made = settings(sasl=CLIENT | changes)
+
+    assert made.connection()["sasl_mechanism"] == "OAUTHBEARER"
+    assert "hunter2" not in repr(made)
+    assert "hunter2" not in made.model_dump_json()
+
+
+def test_a_login_with_a_token_file_needs_nothing_else() -> None:
+    assert settings(sasl={"mechanism": "OAUTHBEARER", "token_file": "/run/token"}).sasl is not None
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Cluster:
             topics = await self.topics([partition.topic])
             if partition.topic in topics and partition.partition < len(topics[partition.topic].leaders):
                 leader = topics[partition.topic].leaders[partition.partition]
-                response = await self._client.send(leader, request)
+                response = await self._ask(leader, request)
                 ((_, (answer,)),) = response.topics
                 error = kafka.for_code(answer[1])
                 if error is kafka.NoError:
@@ -175,7 +175,7 @@ class Cluster:
                 if number < len(leaders):
                     by_leader.setdefault(leaders[number], {}).setdefault(topic, []).append((number, when))
             for leader, asked in by_leader.items():
-                response = await self._client.send(leader, OffsetRequest(-1, int(committed), list(asked.items())))
+                response = await self._ask(leader, OffsetRequest(-1, int(committed), list(asked.items())))
                 for answer in response.to_object()["topics"]:
                     for part in answer["partitions"]:
                         error = kafka.for_code(part["error_code"])
@@ -193,14 +193,24 @@ class Cluster:
         random.shuffle(nodes)
         for node in nodes[:-1]:
             try:
-                return await self._client.send(node, request)
+                return await self._ask(node, request)
             except (kafka.NodeNotReadyError, kafka.KafkaConnectionError, kafka.RequestTimedOutError):
                 continue
-        return await self._client.send(nodes[-1] if nodes else self._client.get_random_node(), request)
+        return await self._ask(nodes[-1] if nodes else self._client.get_random_node(), request)
 
     async def _controller(self, request: Any) -> Any:
         controller = self._client.cluster.controller
         if controller is None:
             await self._client.force_metadata_update()
             controller = self._client.cluster.controller
-        return await self._client.send(controller.nodeId, request)
+        return await self._ask(controller.nodeId, request)
+
+    async def _ask(self, node: int, request: Any) -> Any:
+        """Once more when the broker closed the connection: it does so at the first request after a login has expired
+        (`connections.max.reauth.ms`), and aiokafka does not log in again on an open connection. Every idle pipeline
+        was reopened that often. Nothing here does harm twice.
+        """
+        try:
+            return await self._client.send(node, request)
+        except kafka.KafkaConnectionError:
+            return await self._client.send(node, request)

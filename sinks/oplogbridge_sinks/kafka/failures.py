@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import errors as kafka
 
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
+from oplogbridge_sinks.kafka.tokens import NoToken
 
 # Code 90, which brokers send to newer requests and other Kafka servers to all of them, is unknown to aiokafka: it
 # would arrive as UnknownError inside "Unexpected error during batch delivery", with the code lost.
@@ -70,6 +71,8 @@ def translate(error: BaseException, doing: str, timeout_seconds: float) -> Bridg
     for cause in _chain(error):
         if isinstance(cause, BridgeError):
             return cause
+        if isinstance(cause, NoToken):
+            return cause.why
         if isinstance(cause, _FENCED):
             return Fenced("kafka: another process opened this pipeline's destination, or the transaction timed out")
         if isinstance(cause, _CREDENTIALS):

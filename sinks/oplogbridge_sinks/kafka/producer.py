@@ -83,6 +83,8 @@ class Producer:
 
     async def start(self) -> None:
         """Connect and fence; the predecessor's open transaction is aborted."""
+        if (tokens := self._connection.get("sasl_oauth_token_provider")) is not None:
+            await tokens.token()  # asked by the bootstrap, it would only say that no broker could be reached
         try:
             await self.client.bootstrap()
         except kafka.KafkaConnectionError:
