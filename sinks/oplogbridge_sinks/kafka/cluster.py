@@ -19,6 +19,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
+from oplogbridge_sinks.kafka.rights import Denied
 from oplogbridge_sinks.kafka.wire import MakeTopicRequest, TopicIdsRequest, Uuid
 
 _LATEST, _EARLIEST = -1, -2
@@ -26,6 +27,7 @@ _FETCH_BYTES_MAX = 1 << 20  # per request; a larger batch still comes whole
 _FETCH_WAIT_MS_MAX = 50  # we never read at the end, so this is only met when the end moved back
 _RETRY_SECONDS = 0.05
 _TOPIC_RESOURCE = 2
+_NOT_TOLD = -(1 << 31)
 _TRANSIENT = (kafka.LeaderNotAvailableError, kafka.UnknownTopicOrPartitionError, kafka.NotLeaderForPartitionError)
 
 
@@ -36,6 +38,7 @@ class Topic:
     name: str
     id: str
     leaders: tuple[int, ...]  # by partition; -1 while there is none
+    allowed: int | None = None  # a bit for each operation that we may do; None where the broker did not tell
 
     @property
     def partitions(self) -> list[TopicPartition]:
@@ -60,7 +63,7 @@ class Cluster:
         """The topics that exist, without making any.
 
         Raises:
-            KafkaError: Also when the right to describe one of them is missing.
+            KafkaError: Also Denied, when the right to describe one of them is missing.
         """
         wanted = sorted(set(names))
         if not wanted:
@@ -82,12 +85,22 @@ class Cluster:
             error = kafka.for_code(topic["error_code"])
             if error is kafka.UnknownTopicOrPartitionError:
                 continue
+            if error is kafka.TopicAuthorizationFailedError:
+                raise Denied("Describe", f"topic {topic['topic']}")
             if error not in (kafka.NoError, kafka.LeaderNotAvailableError):
                 raise error(topic["topic"])
             by_number = {partition["partition"]: partition["leader"] for partition in topic["partitions"]}
             leaders = tuple(by_number.get(number, -1) for number in range(max(by_number, default=-1) + 1))
             topic_id = topic.get("topic_id", "")
-            topics.append(Topic(topic["topic"], "" if topic_id == Uuid.NONE else topic_id, leaders or (-1,)))
+            allowed = topic.get("authorized_operations", _NOT_TOLD)
+            topics.append(
+                Topic(
+                    topic["topic"],
+                    "" if topic_id == Uuid.NONE else topic_id,
+                    leaders or (-1,),
+                    None if allowed == _NOT_TOLD else allowed,
+                )
+            )
         return topics
 
     async def configs(self, topics: Sequence[str], keys: list[str]) -> dict[str, dict[str, str]] | None:
@@ -115,6 +128,8 @@ class Cluster:
             error = kafka.for_code(code)
             if error in (kafka.NoError, kafka.TopicAlreadyExistsError):
                 return
+            if error in (kafka.TopicAuthorizationFailedError, kafka.ClusterAuthorizationFailedError):
+                raise Denied("Create", f"topic {topic}")
             if not error.retriable:
                 raise error(message or topic)
             await asyncio.sleep(_RETRY_SECONDS)

@@ -122,8 +122,9 @@ class Producer:
                 await trial.connect()
             except ssl.SSLError:
                 raise
-            except (OSError, kafka.KafkaConnectionError):
-                continue
+            except (OSError, kafka.KafkaConnectionError) as error:
+                if isinstance(error.__cause__, ssl.SSLError):
+                    raise  # a client's certificate is refused after the handshake, in the first answer
             finally:
                 closed = trial.close()
                 if trial._protocol is not None:  # a refused login's TLS still says good-bye: nothing outlives `open`
