@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +133,16 @@ def test_rights_are_listed_one_a_line() -> None:
     ]
     assert lines(topic="a_00.{source}.{type}", create=True)[2].endswith("Create on topics beginning with a_00.shop.")
     assert lines(topic="{type}")[2].endswith(" on topic *")
+
+
+def test_the_commands_in_the_documentation_grant_just_these_rights() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
+    granted = [
+        f"{', '.join(re.findall('--operation ([A-Za-z]+)', line))} on {kind.replace('-', ' ')} {name}"
+        for line in re.findall(r"^\$acls .+$", text, re.MULTILINE)
+        for kind, name in re.findall(r"--(topic|transactional-id) (\S+)", line)
+    ]
+    assert granted == plugin.permissions(settings(), SHOP)
 
 
 def _wrapped(cause: Exception) -> Exception:
