@@ -107,6 +107,8 @@ class Pipeline:
             self._status.state = "finished"
             return None
         except Unavailable as error:
+            if error.acknowledged_offset is not None:
+                self._backoff.reset()  # a receiver that takes an event and asks for time is no worse each time
             return self._troubled("retrying", str(error), self._backoff.next_seconds(error.retry_after_seconds))
         except Misconfigured as error:
             wait_seconds = self._troubled("stopped", str(error), self._stopped_backoff.next_seconds())

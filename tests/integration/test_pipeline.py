@@ -333,3 +333,19 @@ async def test_answers_that_move_nothing_do_not_reset_the_backoff() -> None:
         assert (status.offset, status.caught_up) == (4, False)
         assert status.error is not None
         assert one.gate.calls.count("sink.open") - opened < 600 / 20  # ten seconds to a heartbeat, and a long back-off
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+async def test_a_receiver_that_takes_a_part_each_time_is_not_waited_for_longer_and_longer(acknowledged: bool) -> None:
+    """Each event answered with "still working": the thirtieth came half a minute later than it was asked for."""
+    async with World() as world:
+        world.source.append(3)
+        one = world.start()
+        error = Unavailable("still working", retry_after_seconds=0.1)
+        error.acknowledged_offset = 1 if acknowledged else None
+        one.gate.fail("sink.write", times=10, error=error)
+
+        began = world.clock.monotonic()
+        await world.until(lambda: len(world.sequences) == 3)
+
+        assert (world.clock.monotonic() - began < 30) is acknowledged
