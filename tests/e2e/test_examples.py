@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -139,6 +140,14 @@ def rows_of(path: Path, table: str, query: str) -> list[Any]:
         return results.execute(query).fetchall() if there else []
 
 
+def test_every_example_is_run_here_and_named_in_the_guide() -> None:
+    there = {path.stem for path in (rig.ROOT / "examples").glob("*.py")}
+    guide = (rig.ROOT / "docs" / "consumers.md").read_text()
+
+    assert set(re.findall(r'Program\("(\w+)"', Path(__file__).read_text())) == there
+    assert set(re.findall(r"\(\.\./examples/(\w+)\.py\)", guide)) == there
+
+
 # The programs ------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +188,29 @@ async def test_what_a_redis_worker_had_in_hand_is_claimed_by_another(
     with copying(tmp_path, source, {"kind": "redis", "url": redis_server.url, "stream": unique}):
         await killed_with_work_in_hand(first, results, redis_server.url, unique)
         await finishes(second, lambda: states_in(results) == expected and not pending(redis_server.url, unique))
+
+
+@pytest.mark.parametrize("whose", ["its own", "another's"])
+async def test_what_was_trimmed_before_a_redis_worker_did_it_is_told(
+    tmp_path: Path,
+    source: rig.EmulatorProcess,
+    redis_server: RedisServer,
+    unique: str,
+    capfd: pytest.CaptureFixture[str],
+    whose: str,
+) -> None:
+    results = tmp_path / "results.db"
+    first, second = (
+        Program("redis_workers", redis_server.url, unique, str(results), name, CLAIM_AFTER_MS="500")
+        for name in ("worker-1", "worker-2")
+    )
+    with copying(tmp_path, source, {"kind": "redis", "url": redis_server.url, "stream": unique}):
+        await killed_with_work_in_hand(first, results, redis_server.url, unique)
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.xtrim(unique, maxlen=0, approximate=False)
+        async with running(first if whose == "its own" else second) as program:
+            while "lost to this group: [b'" not in capfd.readouterr().err:
+                await program.part()
 
 
 async def killed_with_work_in_hand(program: Program, results: Path, url: str, stream: str) -> None:
