@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from oplogbridge.testing import make_batch
 from oplogbridge.testing.sink_rig import FIRST, assert_ends_in_a_next_step, chain
 from services import KafkaServer, MissingServer
 from services.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from services.kafka_security import Certificates
 
 
 class Realm(NamedTuple):
@@ -166,6 +168,25 @@ async def test_an_answer_without_a_token_says_what_to_do(
 ) -> None:
     realm.provider.answer = status, body
     assert type(await refused(world.sink(**realm.login()))) is kind
+
+
+def tls_of(certificates: Certificates) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.issue("provider"))
+    return context
+
+
+async def test_the_authority_of_the_brokers_is_trusted_for_the_provider_too(
+    realm: Realm, world: World, tmp_path: Path
+) -> None:
+    with IdentityProvider(like=realm.provider, tls=tls_of(realm.kafka.certificates)) as trusted:
+        async with world.opened(create=True, **realm.login(token_url=trusted.token_url)):
+            pass
+    with IdentityProvider(like=realm.provider, tls=tls_of(Certificates(tmp_path / "tls"))) as stranger:
+        said = await refused(world.sink(**realm.login(token_url=stranger.token_url)))
+        assert isinstance(said, Misconfigured)
+        assert "`tls.ca`" in str(said)
+        assert stranger.issued == []
 
 
 async def test_no_tls_where_tls_was_said_needs_a_person(realm: Realm, world: World) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,8 +25,10 @@ _KEY_ID = "test-key"
 class IdentityProvider:
     """`port` stays over `stop` and `start`."""
 
-    def __init__(self) -> None:
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    def __init__(self, *, like: IdentityProvider | None = None, tls: ssl.SSLContext | None = None) -> None:
+        """`like`: its tokens are those of another one, at another address. `tls`: https."""
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048) if like is None else like._key
+        self._tls = tls
         self.issued: list[str] = []
         self.lifetime_seconds: float = 300
         self.tells_lifetime = True
@@ -57,6 +60,8 @@ class IdentityProvider:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_port
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
@@ -80,7 +85,7 @@ class IdentityProvider:
 
     @property
     def token_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/token"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}/token"
 
     @property
     def jwks_url(self) -> str:

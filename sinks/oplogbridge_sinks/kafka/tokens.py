@@ -110,11 +110,13 @@ class ClientCredentials(BearerTokens):
         if status != 200:
             raise self._refusal(status, body)
         answer = _json_object(body)
-        token, lifetime = answer.get("access_token"), answer.get("expires_in")
+        token = answer.get("access_token")
         if not isinstance(token, str) or not is_token(token):
             raise Misconfigured(f"kafka: {self._url} answered without an access_token: see `sasl.token_url`")
-        # Unless told, a token is good for the connection that asks, and the next one asks again.
-        lifetime_seconds = float(lifetime) if isinstance(lifetime, int | float) else 0.0
+        try:
+            lifetime_seconds = float(answer.get("expires_in", 0))  # some tell it as text
+        except (TypeError, ValueError):
+            lifetime_seconds = 0.0  # the token is for the connection that asks, and the next one asks again
         self._token = token
         self._renew_at_seconds = began_seconds + lifetime_seconds * RENEW_AT_PART
         self._expires_at_seconds = began_seconds + lifetime_seconds
