@@ -57,6 +57,7 @@ lint: setup ## Layout and lint
 
 types: setup ## Types, strictly
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 
 fmt: setup ## Rewrite the layout and what lint can mend
 	$(BIN)/ruff format --extend-exclude '*.md'

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kafka_reader import Record, read_committed
+from kafka_reader import Record, admin, read_committed
 from oplogbridge import Batch, Misconfigured, Sink, SinkContext, Unavailable
 from oplogbridge.testing.sink_rig import assert_ends_in_a_next_step
 from oplogbridge_sinks.kafka import KafkaSettings, plugin
@@ -52,6 +52,12 @@ class World:
             return str(stopped.value)
         finally:
             await sink.close()
+
+    async def topics(self) -> list[str]:
+        """Those of events that there are."""
+        async with admin(self.servers) as client:
+            names = await client.list_topics()
+        return sorted(name for name in names if name.startswith(f"{self.name}.") and name != self.checkpoint)
 
     async def sequences(self, topic: str | None = None) -> list[int]:
         return [sequence_of(record) for record in await self.records(topic)]

@@ -87,6 +87,7 @@ class Pipeline:
     async def _live(self) -> float | None:
         """One opening, from `open` to `close`. How long to wait before the next, or None when there is to be none."""
         delivery: Delivery | None = None
+        offset: int | None = None  # where it began
         try:
             self._status.state = "opening"
             sink = self._spec.make_sink()
@@ -111,6 +112,13 @@ class Pipeline:
             self._status.state = "finished"
             return None
         except Unavailable as error:
+            if (
+                offset is not None
+                and delivery is not None
+                and delivery.saved is not None
+                and delivery.saved.offset > offset
+            ):
+                self._backoff.reset()  # a receiver that takes a part each time and asks for time is no worse each time
             return self._troubled(
                 "retrying", str(error), self._backoff.next_seconds(error.retry_after_seconds, exactly=error.exactly)
             )

@@ -41,7 +41,7 @@ class TemplateError(ValueError):
 class Template:
     """A parsed template. Constants (`source`, `pipeline`) are filled in once; `varies` tells which fields remain."""
 
-    __slots__ = ("_cache", "_escape", "_parts", "constant", "text", "varies")
+    __slots__ = ("_cache", "_escape", "_parts", "constant", "prefix", "text", "varies")
 
     CACHE_ENTRIES_MAX = 10_000  # distinct (type, operation) pairs; a data model has hundreds, so this only bounds abuse
 
@@ -79,6 +79,7 @@ class Template:
         self.text = text
         self.varies = frozenset(names)
         self.constant = literals[0] if not names else None
+        self.prefix = literals[0]  # what every destination begins with
         self._parts = (literals, names)
         self._escape = escape
         self._cache: dict[tuple[str, str], str] = {}

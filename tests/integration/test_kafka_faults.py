@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,15 @@ import asyncio, sys
 from kafka_world import World
 from oplogbridge.testing import make_batch, make_event
 
-async def main(servers, name):
-    sink = World(servers, name).sink(create=True, partitions=2)
+async def main(servers, name, topic):
+    sink = World(servers, name).sink(create=True, partitions=2, topic=topic)
     position = await sink.open()
     offset = position.offset if position else 1
-    while True:
-        events = [make_event(n, tombstone=n % 3 == 0) for n in range(offset, offset + 200)]
+    while True:  # a new type with each thousand, beside two that every batch has
+        types = ["user", "order", f"type{offset // 1000}"]
+        events = [
+            make_event(n, object_type=types[n % 3], tombstone=n % 4 == 0) for n in range(offset, offset + 200)
+        ]
         position = await sink.write(make_batch(*events))
         offset = position.offset
         print(offset, flush=True)
@@ -48,16 +52,19 @@ def _batches() -> list[Batch]:
     return [make_batch(*range(begin, begin + _BATCH_EVENTS)) for begin in begins]
 
 
+@pytest.mark.parametrize("template", ["{source}", "{type}"])
 async def test_a_writer_that_is_killed_loses_and_repeats_nothing(
-    kafka_server: KafkaServer, unique: str, full: bool
+    kafka_server: KafkaServer, unique: str, full: bool, template: str
 ) -> None:
+    """Into one topic, or into several by one transaction: all of them show a batch, or none does."""
     world = World(kafka_server.bootstrap_servers, unique)
+    topic = f"{unique}.{template}"
     paths = [str(Path(__file__).parents[2] / part) for part in ("tests", "bridge", "sinks")]
     acknowledged = 1
 
     for kill in range(20 if full else 4):
         writer = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _WRITER, world.servers, world.name,
+            sys.executable, "-c", _WRITER, world.servers, world.name, topic,
             env={"PYTHONPATH": ":".join(paths)}, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert writer.stdout is not None
@@ -67,14 +74,24 @@ async def test_a_writer_that_is_killed_loses_and_repeats_nothing(
         acknowledged = max([acknowledged, *map(int, (await writer.stdout.read()).split())])
         await writer.wait()
 
-    async with world.opened() as sink:
+    async with world.opened(topic=topic) as sink:
         position = await sink.position()
     assert position is not None
     assert position.offset >= acknowledged
-    records = await world.records()
-    assert sorted(sequence_of(one) for one in records if one.value is not None) == list(range(1, position.offset))
-    tombstones = [sequence_of(one) for one in records if one.value is None]
-    assert sorted(tombstones) == list(range(3, position.offset, 3))
+    topics = await world.topics()
+    assert len(topics) == 1 if template == "{source}" else len(topics) > 3
+    delivered: list[int] = []
+    tombstones: list[int] = []
+    for name in topics:
+        records = await world.records(name)
+        for _, of_partition in groupby(records, key=lambda record: record.partition):
+            of_one = list(of_partition)
+            sequences = [sequence_of(record) for record in of_one]
+            assert sequences == sorted(sequences)
+            delivered += [sequence_of(record) for record in of_one if record.value is not None]
+            tombstones += [sequence_of(record) for record in of_one if record.value is None]
+    assert sorted(delivered) == list(range(1, position.offset))
+    assert sorted(tombstones) == list(range(4, position.offset, 4))
 
 
 async def test_a_broker_that_is_killed_while_it_is_written_to(own_kafka: Callable[..., KafkaServer]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,12 +14,13 @@ from oplogbridge import BridgeError, Misconfigured
 from oplogbridge.testing import make_batch
 from oplogbridge.testing.sink_rig import FIRST, chain
 from services import KafkaServer, MissingServer
+from services.kafka_security import Certificates
 
 
 @pytest.fixture(scope="module")
 def secured_kafka() -> Any:
     try:
-        with KafkaServer().start(sasl_ssl=True) as server:
+        with KafkaServer().start(secured=True) as server:
             yield server
     except MissingServer as missing:
         pytest.skip(str(missing))
@@ -84,3 +86,42 @@ async def test_the_wrong_protocol_does_not_hang(secured_kafka: KafkaServer, uniq
         with pytest.raises(BridgeError):
             await sink.open()
         await sink.close()
+
+
+# A client's certificate --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key_password", [None, "key-secret"], ids=["plain key", "encrypted key"])
+async def test_a_login_by_certificate(secured_kafka: KafkaServer, unique: str, key_password: str | None) -> None:
+    certificate, key = secured_kafka.certificates.issue(unique, key_password=key_password)
+    tls = {"ca": str(secured_kafka.ca_path), "certificate": str(certificate), "key": str(key)}
+    world = World(secured_kafka.certificate_bootstrap_servers, unique)
+    async with world.opened(create=True, tls=tls | {"key_password": key_password}) as sink:
+        await sink.write(make_batch(FIRST))
+    assert await World(secured_kafka.bootstrap_servers, unique).sequences() == [FIRST]
+
+
+async def test_one_file_may_hold_certificate_and_key(secured_kafka: KafkaServer, unique: str, tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(b"".join(file.read_bytes() for file in secured_kafka.certificates.issue(unique)))
+    tls = {"ca": str(secured_kafka.ca_path), "certificate": str(both)}
+    async with World(secured_kafka.certificate_bootstrap_servers, unique).opened(create=True, tls=tls):
+        pass
+
+
+@pytest.mark.parametrize("wrong", ["none at all", "of an unknown authority", "a wrong password of its key"])
+async def test_a_certificate_that_is_no_login_needs_a_person(
+    secured_kafka: KafkaServer, unique: str, tmp_path: Path, wrong: str
+) -> None:
+    tls: dict[str, Any] = {"ca": str(secured_kafka.ca_path)}
+    if wrong != "none at all":
+        strangers = wrong == "of an unknown authority"
+        authority = Certificates(tmp_path / "tls") if strangers else secured_kafka.certificates
+        certificate, key = authority.issue(unique, key_password="right-password")
+        tls |= {"certificate": str(certificate), "key": str(key)}
+        tls["key_password"] = "right-password" if strangers else "wrong-password"
+
+    said = await World(secured_kafka.certificate_bootstrap_servers, unique).refused(tls=tls)
+
+    assert "`tls" in said
+    assert "-password" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -12,6 +13,7 @@ from kafka_world import World
 from oplogbridge import Misconfigured, Rejected, Unavailable
 from oplogbridge.testing import make_batch, make_event
 from oplogbridge.testing.sink_rig import FIRST
+from oplogbridge_sinks.kafka.producer import Producer
 from services import KafkaServer
 
 
@@ -192,6 +194,35 @@ async def test_topics_appear_as_types_do(world: World) -> None:
     assert await world.sequences(f"{world.name}.user") == [FIRST, FIRST + 2, FIRST + 4]
     assert await world.sequences(f"{world.name}.order_20line") == [FIRST + 1, FIRST + 5]
     assert await world.sequences(f"{world.name}.invoice") == [FIRST + 3]
+
+
+async def test_a_page_of_several_topics_is_seen_in_all_of_them_or_in_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = make_batch(_of(FIRST, "user"), _of(FIRST + 1, "order"), _of(FIRST + 2, "user"))
+    sink = world.sink(create=True, topic=world.by_type)
+    await sink.open()
+    at_the_commit = asyncio.Event()
+
+    async def commit(_: Producer) -> None:
+        at_the_commit.set()
+        await asyncio.Event().wait()  # by now all records stand in the logs
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Producer, "commit", commit)
+        write = asyncio.create_task(sink.write(page))
+        await at_the_commit.wait()
+        write.cancel()
+        await asyncio.wait([write])
+        await sink.close()
+    topics = [f"{world.name}.order", f"{world.name}.user"]
+    assert await world.topics() == topics
+
+    async with world.opened(topic=world.by_type) as sink:
+        assert await sink.position() is None  # and opening has ended the transaction
+        assert [await world.sequences(topic) for topic in topics] == [[], []]
+        await sink.write(page)
+    assert [await world.sequences(topic) for topic in topics] == [[FIRST + 1], [FIRST, FIRST + 2]]
 
 
 async def test_a_missing_topic_of_a_new_type_is_named(world: World) -> None:

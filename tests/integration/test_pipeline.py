@@ -315,21 +315,3 @@ async def test_moving_an_offset_under_a_lost_lease_opens_nothing_more(at: str) -
         assert command.gate.calls.count("sink.open") == (0 if at == "nothing" else 1)
         assert "sink.move" not in command.gate.calls
         assert world.stored() is None
-
-
-async def test_answers_that_move_nothing_do_not_reset_the_backoff() -> None:
-    async with World() as world:
-        world.source.append(3)
-        one = world.start()
-        await world.until(lambda: len(world.sequences) == 3)
-        world.source.append(1)
-        world.source.answers.extend([world.source.page(0)] * 1000)  # stale, "has_more"
-        one.gate.fail("sink.position", times=10**6)  # at each heartbeat, which stale answers lead to
-        await world.run(600)
-
-        status, opened = one.pipeline(), one.gate.calls.count("sink.open")
-        await world.run(600)
-
-        assert (status.offset, status.caught_up) == (4, False)
-        assert status.error is not None
-        assert one.gate.calls.count("sink.open") - opened < 600 / 20  # ten seconds to a heartbeat, and a long back-off

@@ -26,7 +26,7 @@ TESTS_DIR = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def secured_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
     request.getfixturevalue("kafka_server")  # skips when there is no Kafka here
-    with KafkaServer().start(sasl_ssl=True) as server:
+    with KafkaServer().start(secured=True) as server:
         yield server
 
 

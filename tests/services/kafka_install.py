@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +47,10 @@ class Installation(NamedTuple):
         java = Path(self.java).resolve()
         return self.libs_dir / f"classes-{zlib.crc32(f'{java}:{java.stat().st_mtime_ns}'.encode()):08x}.jsa"
 
-    def broker_command(self, properties: Path, *, heap_max: str, archive_into: Path | None = None) -> list[str]:
-        options = [f"-Xmx{heap_max}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
+    def broker_command(
+        self, properties: Path, *, heap_max: str, archive_into: Path | None = None, options: Sequence[str] = ()
+    ) -> list[str]:
+        options = [*options, f"-Xmx{heap_max}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
         if archive_into is not None:
             options.append(f"-XX:ArchiveClassesAtExit={archive_into}")
         elif self.class_archive.exists():

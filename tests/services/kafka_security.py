@@ -1,79 +1,110 @@
-"""The SASL_SSL listener of a test's Kafka: certificates made with the JDK's keytool, a PLAIN and a SCRAM user."""
+"""The listeners of a test's Kafka that insist on something: SASL over TLS, and TLS with a client's certificate."""
 
 from __future__ import annotations
 
-import tempfile
+import datetime
+import ipaddress
 from pathlib import Path
-from typing import NamedTuple
 
-from services.kafka_install import PASSWORD, USERNAME, Installation, run
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-LISTENER = "SECURED"
-_KEYSTORE_PASSWORD = "keystore-secret"
-_VALID_DAYS = 3650
+from services.kafka_install import PASSWORD, USERNAME
 
-
-class Certificates(NamedTuple):
-    directory: Path
-
-    @property
-    def ca(self) -> Path:
-        """What clients trust, as PEM."""
-        return self.directory / "ca.pem"
-
-    @property
-    def keystore(self) -> Path:
-        """The broker's key and its chain."""
-        return self.directory / "server.p12"
+SASL_LISTENER, CERTIFICATE_LISTENER = "SECURED", "MUTUAL"
+KEY_PASSWORD = "key-secret"
+# What a broker calls a client by default is its certificate's whole subject.
+PRINCIPAL_OF_SUBJECT = "RULE:^CN=([^,]+),OU=bridges$/$1/,DEFAULT"
+_VALID = datetime.timedelta(days=1)
+_BEARER = "org.apache.kafka.common.security.oauthbearer.OAuthBearer"
 
 
-def certificates(installation: Installation) -> Certificates:
-    """Made once for an installation (about 3 s), valid for localhost and 127.0.0.1."""
-    made = Certificates(installation.libs_dir / "tls")
-    if not made.directory.exists():
-        with tempfile.TemporaryDirectory(dir=installation.libs_dir, prefix="making-") as temporary:
-            fresh = Certificates(Path(temporary) / "tls")
-            fresh.directory.mkdir()
-            _make(Path(installation.java).resolve().with_name("keytool"), fresh)
-            try:
-                fresh.directory.rename(made.directory)  # whole or not at all
-            except OSError:
-                if not made.directory.exists():  # otherwise somebody else was quicker
-                    raise
-    return made
+class Certificates:
+    """A certificate authority in a directory, and what it has signed: PEM files, for localhost and 127.0.0.1."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("test authority")
+        self.ca = directory / "ca.pem"
+        own = x509.BasicConstraints(ca=True, path_length=0)
+        self.ca.write_bytes(_pem(self._signed(self._name, self._key.public_key(), own)))
+        self.server, key = self.issue("server")
+        self.keystore = directory / "keystore.pem"
+        self.keystore.write_bytes(key.read_bytes() + self.server.read_bytes())
+
+    def issue(self, common_name: str, *, unit: str = "", key_password: str | None = None) -> tuple[Path, Path]:
+        """The files of a certificate and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names: list[x509.GeneralName] = [
+            x509.DNSName("localhost"),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        ]
+        signed = self._signed(_name(common_name, unit), key.public_key(), x509.SubjectAlternativeName(names))
+        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if key_password is not None:
+            encryption = serialization.BestAvailableEncryption(key_password.encode())
+        certificate_path, key_path = (self._directory / f"{common_name}.{suffix}" for suffix in ("crt", "key"))
+        certificate_path.write_bytes(_pem(signed))
+        key_path.write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        )
+        return certificate_path, key_path
+
+    def _signed(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _VALID)
+            .not_valid_after(now + _VALID)
+            .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(issuer, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
 
 
-def _make(keytool: Path, certificates: Certificates) -> None:
-    """A certificate authority and one certificate signed by it: Python >= 3.13 refuses a self-signed server."""
-    ca_store, request, signed = (certificates.directory / name for name in ("ca.p12", "server.csr", "server.pem"))
-    secret = ["-storepass", _KEYSTORE_PASSWORD, "-storetype", "PKCS12"]
-    key = ["-genkeypair", "-keyalg", "EC", "-groupname", "secp256r1", "-validity", str(_VALID_DAYS)]
-    in_ca = ["-keystore", str(ca_store), "-alias", "ca", *secret]
-    valid_for = ["-ext", "san=dns:localhost,ip:127.0.0.1", "-validity", str(_VALID_DAYS)]
-    in_server = ["-keystore", str(certificates.keystore), *secret]
-    for arguments in (
-        [*key, *in_ca, "-dname", "CN=test CA", "-ext", "bc:critical=ca:true", "-ext", "ku:critical=keyCertSign"],
-        ["-exportcert", "-rfc", *in_ca, "-file", str(certificates.ca)],
-        [*key, *in_server, "-alias", "server", "-dname", "CN=localhost"],
-        ["-certreq", *in_server, "-alias", "server", "-file", str(request)],
-        ["-gencert", "-rfc", *in_ca, "-infile", str(request), "-outfile", str(signed), *valid_for],
-        ["-importcert", "-noprompt", *in_server, "-alias", "ca", "-file", str(certificates.ca)],
-        ["-importcert", "-noprompt", *in_server, "-alias", "server", "-file", str(signed)],
-    ):
-        run([str(keytool), *arguments])
+def _name(common_name: str, unit: str = "") -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if unit:  # written last, a subject reads backwards: CN=…,OU=…
+        attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
+    return x509.Name(attributes)
 
 
-def broker_properties(certificates: Certificates) -> dict[str, str]:
-    """server.properties of the listener SECURED."""
-    prefix = f"listener.name.{LISTENER.lower()}"
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def broker_properties(certificates: Certificates, jwks_url: str | None) -> dict[str, str]:
+    """server.properties of both listeners. With the `jwks_url` of an identity provider, tokens are taken as well."""
     modules = "org.apache.kafka.common.security"
-    plain = f'{modules}.plain.PlainLoginModule required user_{USERNAME}="{PASSWORD}";'
-    return {
-        f"{prefix}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
-        f"{prefix}.plain.sasl.jaas.config": plain,
-        f"{prefix}.scram-sha-256.sasl.jaas.config": f"{modules}.scram.ScramLoginModule required;",
-        f"{prefix}.ssl.keystore.location": str(certificates.keystore),
-        f"{prefix}.ssl.keystore.type": "PKCS12",
-        f"{prefix}.ssl.keystore.password": _KEYSTORE_PASSWORD,
-        f"{prefix}.ssl.key.password": _KEYSTORE_PASSWORD,
+    sasl = f"listener.name.{SASL_LISTENER.lower()}"
+    properties = {
+        f"{sasl}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256" + (",OAUTHBEARER" if jwks_url else ""),
+        f"{sasl}.plain.sasl.jaas.config": f'{modules}.plain.PlainLoginModule required user_{USERNAME}="{PASSWORD}";',
+        f"{sasl}.scram-sha-256.sasl.jaas.config": f"{modules}.scram.ScramLoginModule required;",
+        f"listener.name.{CERTIFICATE_LISTENER.lower()}.ssl.client.auth": "required",
+        f"listener.name.{CERTIFICATE_LISTENER.lower()}.ssl.principal.mapping.rules": PRINCIPAL_OF_SUBJECT,
+        "ssl.keystore.location": str(certificates.keystore),
+        "ssl.keystore.type": "PEM",
+        "ssl.truststore.location": str(certificates.ca),
+        "ssl.truststore.type": "PEM",
     }
+    if jwks_url:
+        properties |= {
+            f"{sasl}.oauthbearer.sasl.jaas.config": f"{_BEARER}LoginModule required;",
+            f"{sasl}.oauthbearer.sasl.server.callback.handler.class": f"{_BEARER}ValidatorCallbackHandler",
+            "sasl.oauthbearer.jwks.endpoint.url": jwks_url,
+            "sasl.oauthbearer.expected.audience": "kafka",
+        }
+    return properties

@@ -28,8 +28,11 @@ class KafkaServer(ServerProcess):
     proxied_port = 0
     behind_proxy_port = 0
 
-    # With `start(sasl_ssl=True)`: a listener for SASL over TLS, PLAIN or SCRAM-SHA-256, both with this login.
+    # With `start(secured=True)`: a listener for SASL over TLS, PLAIN or SCRAM-SHA-256, both with this login, and one
+    # for TLS with a certificate that `certificates` issued. With `jwks_url`, tokens are a login too.
     secured_port = 0
+    certificate_port = 0
+    _jwks_url: str | None = None
     username = kafka_install.USERNAME
     password = kafka_install.PASSWORD
 
@@ -39,13 +42,16 @@ class KafkaServer(ServerProcess):
         port: int | None = None,
         config: Mapping[str, str] | None = None,
         heap_max: str = "256m",
-        sasl_ssl: bool = False,
+        secured: bool = False,
+        jwks_url: str | None = None,
     ) -> Self:
         """Starts on a free port, waits for its answer to ApiVersions. `config`: server.properties over the defaults."""
         installation = prepared()
-        if sasl_ssl:
+        if secured:
             self.secured_port = free_port()
-            self._certificates = kafka_security.certificates(installation)
+            self.certificate_port = free_port()
+            self.certificates = kafka_security.Certificates(self.data_dir / "tls")
+            self._jwks_url = jwks_url
         return self._start(installation, port=port, config=config, heap_max=heap_max)
 
     def _start(
@@ -82,14 +88,22 @@ class KafkaServer(ServerProcess):
         return f"127.0.0.1:{self.secured_port}"
 
     @property
+    def certificate_bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.certificate_port}"
+
+    @property
     def ca_path(self) -> Path:
-        """The authority, as PEM, that signed the certificate of the secured listener."""
-        return self._certificates.ca
+        """The authority, as PEM, that signed the certificate of the secured listeners."""
+        return self.certificates.ca
 
     def _command(self) -> list[str]:
         properties = self.data_dir / "server.properties"
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._properties().items()))
-        return self._installation.broker_command(properties, heap_max=self._heap_max, archive_into=self._archive_into)
+        # Since Kafka 4.0 a broker fetches keys only from where it was told on the command line that it may.
+        options = [f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self._jwks_url}"] if self._jwks_url else []
+        return self._installation.broker_command(
+            properties, heap_max=self._heap_max, archive_into=self._archive_into, options=options
+        )
 
     def _properties(self) -> dict[str, str]:
         listeners = {
@@ -100,9 +114,11 @@ class KafkaServer(ServerProcess):
         protocols = dict.fromkeys(listeners, "PLAINTEXT")
         security: dict[str, str] = {}
         if self.secured_port:
-            listeners[kafka_security.LISTENER] = (self.secured_port, self.secured_port)
-            protocols[kafka_security.LISTENER] = "SASL_SSL"
-            security = kafka_security.broker_properties(self._certificates)
+            listeners[kafka_security.SASL_LISTENER] = (self.secured_port, self.secured_port)
+            listeners[kafka_security.CERTIFICATE_LISTENER] = (self.certificate_port, self.certificate_port)
+            protocols[kafka_security.SASL_LISTENER] = "SASL_SSL"
+            protocols[kafka_security.CERTIFICATE_LISTENER] = "SSL"
+            security = kafka_security.broker_properties(self.certificates, self._jwks_url)
         advertised = [name for name in listeners if name != "CONTROLLER"]
         return {
             **kafka_install.FORMAT_PROPERTIES,

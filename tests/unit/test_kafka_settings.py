@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,14 @@ from oplogbridge_sinks.kafka.failures import translate
 from oplogbridge_sinks.kafka.topics import checkpoint_name, destination_of, safe, topic_template
 
 SHOP = SinkContext("oplog-bridge.shop-to-kafka", "shop-to-kafka", "shop", "/oplogs/shop")
+
+
+CLIENT = {
+    "mechanism": "OAUTHBEARER",
+    "token_url": "https://idp.example.com/token",
+    "client_id": "bridge",
+    "client_secret": "hunter2",
+}
 
 
 def settings(**changes: Any) -> KafkaSettings:
@@ -38,6 +48,16 @@ def settings(**changes: Any) -> KafkaSettings:
         {"tls": {"key": "key.pem"}},
         {"tls": {"keystore": "x"}},
         {"sasl": {"mechanism": "GSSAPI", "username": "u", "password": "p"}},
+        {"sasl": {"mechanism": "PLAIN", "username": "u"}},
+        {"sasl": {"mechanism": "PLAIN", "username": "u", "password": "p", "scope": "s"}},
+        {"sasl": {"mechanism": "OAUTHBEARER"}},
+        {"sasl": {"mechanism": "OAUTHBEARER", "username": "u", "password": "p"}},
+        {"sasl": CLIENT | {"client_id": None}},
+        {"sasl": CLIENT | {"token_file": "token"}},
+        {"sasl": CLIENT | {"token_url": "idp.example.com/token"}},
+        {"sasl": CLIENT | {"token_url": "http://idp.example.com/token"}},
+        {"sasl": CLIENT | {"token_url": "https://me:secret@idp.example.com/token"}},
+        {"sasl": {"mechanism": "OAUTHBEARER", "token_file": "token", "scope": "s"}},
         {"acks": 1},
     ],
 )
@@ -64,6 +84,22 @@ def test_the_protocol_follows_from_tls_and_sasl(tls: Any, sasl: bool, protocol: 
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{}, {"scope": "kafka"}, {"token_url": "http://[::1]:8080/"}, {"token_url": "http://idp/", "allow_http": True}],
+)
+def test_a_login_with_tokens_holds_its_secret(changes: dict[str, Any]) -> None:
+    made = settings(sasl=CLIENT | changes)
+
+    assert made.connection()["sasl_mechanism"] == "OAUTHBEARER"
+    assert "hunter2" not in repr(made)
+    assert "hunter2" not in made.model_dump_json()
+
+
+def test_a_login_with_a_token_file_needs_nothing_else() -> None:
+    assert settings(sasl={"mechanism": "OAUTHBEARER", "token_file": "/run/token"}).sasl is not None
+
+
+@pytest.mark.parametrize(
     ("value", "name"),
     [
         ("user", "user"),
@@ -87,13 +123,26 @@ def test_names() -> None:
 
 
 def test_rights_are_listed_one_a_line() -> None:
-    fixed = plugin.permissions(settings(), SHOP)
-    varying = plugin.permissions(settings(topic="oplog.{source}.{type}", create=True), SHOP)
+    def lines(**changes: Any) -> list[str]:
+        return plugin.permissions(settings(**changes), SHOP)
 
-    assert "Write, Describe on transactional id oplog-bridge.shop-to-kafka" in fixed
-    assert any(line.endswith("on topic oplog.shop") for line in fixed)
-    assert not any("Create" in line for line in fixed)
-    assert any(line.endswith("Create on topics beginning with oplog.shop.") for line in varying)
+    assert lines() == [
+        "Write on transactional id oplog-bridge.shop-to-kafka",
+        "Read, Write, DescribeConfigs on topic oplog-bridge.shop-to-kafka.checkpoint",
+        "Read, Write, DescribeConfigs on topic oplog.shop",
+    ]
+    assert lines(topic="a_00.{source}.{type}", create=True)[2].endswith("Create on topics beginning with a_00.shop.")
+    assert lines(topic="{type}")[2].endswith(" on topic *")
+
+
+def test_the_commands_in_the_documentation_grant_just_these_rights() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
+    granted = [
+        f"{', '.join(re.findall('--operation ([A-Za-z]+)', line))} on {kind.replace('-', ' ')} {name}"
+        for line in re.findall(r"^\$acls .+$", text, re.MULTILINE)
+        for kind, name in re.findall(r"--(topic|transactional-id) (\S+)", line)
+    ]
+    assert granted == plugin.permissions(settings(), SHOP)
 
 
 def _wrapped(cause: Exception) -> Exception:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from oplogbridge.sink import Refused, SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.templates import Template
+from oplogbridge_sinks.kafka.rights import permissions
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.sink import TRAITS, KafkaSink
 from oplogbridge_sinks.kafka.topics import checkpoint_name, topic_template
@@ -19,17 +20,7 @@ def _traits(settings: KafkaSettings) -> SinkTraits:
 
 def _permissions(settings: KafkaSettings, ctx: SinkContext) -> list[str]:
     template = topic_template(settings, ctx)
-    if template.constant is not None:
-        topic = f"topic {template.constant}"
-    else:
-        filled = template.fill({"type": "\0", "operation": "\0"})
-        topic = f"topics beginning with {filled.partition('_00')[0]}"
-    rights = "Read, Write, Describe, DescribeConfigs" + (", Create" if settings.create else "")
-    return [
-        f"Write, Describe on transactional id {ctx.owner}",
-        f"{rights} on topic {checkpoint_name(ctx)}",
-        f"{rights} on {topic}",
-    ]
+    return permissions(ctx.owner, checkpoint_name(ctx), template.constant, template.prefix, create=settings.create)
 
 
 plugin = SinkPlugin(

@@ -19,6 +19,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
+from oplogbridge_sinks.kafka.rights import Denied
 from oplogbridge_sinks.kafka.wire import MakeTopicRequest, TopicIdsRequest, Uuid
 
 _LATEST, _EARLIEST = -1, -2
@@ -26,6 +27,7 @@ _FETCH_BYTES_MAX = 1 << 20  # per request; a larger batch still comes whole
 _FETCH_WAIT_MS_MAX = 50  # we never read at the end, so this is only met when the end moved back
 _RETRY_SECONDS = 0.05
 _TOPIC_RESOURCE = 2
+_NOT_TOLD = -(1 << 31)
 _TRANSIENT = (kafka.LeaderNotAvailableError, kafka.UnknownTopicOrPartitionError, kafka.NotLeaderForPartitionError)
 
 
@@ -36,6 +38,7 @@ class Topic:
     name: str
     id: str
     leaders: tuple[int, ...]  # by partition; -1 while there is none
+    allowed: int | None = None  # a bit for each operation that we may do; None where the broker did not tell
 
     @property
     def partitions(self) -> list[TopicPartition]:
@@ -60,7 +63,7 @@ class Cluster:
         """The topics that exist, without making any.
 
         Raises:
-            KafkaError: Also when the right to describe one of them is missing.
+            KafkaError: Also Denied, when the right to describe one of them is missing.
         """
         wanted = sorted(set(names))
         if not wanted:
@@ -82,12 +85,22 @@ class Cluster:
             error = kafka.for_code(topic["error_code"])
             if error is kafka.UnknownTopicOrPartitionError:
                 continue
+            if error is kafka.TopicAuthorizationFailedError:
+                raise Denied("Describe", f"topic {topic['topic']}")
             if error not in (kafka.NoError, kafka.LeaderNotAvailableError):
                 raise error(topic["topic"])
             by_number = {partition["partition"]: partition["leader"] for partition in topic["partitions"]}
             leaders = tuple(by_number.get(number, -1) for number in range(max(by_number, default=-1) + 1))
             topic_id = topic.get("topic_id", "")
-            topics.append(Topic(topic["topic"], "" if topic_id == Uuid.NONE else topic_id, leaders or (-1,)))
+            allowed = topic.get("authorized_operations", _NOT_TOLD)
+            topics.append(
+                Topic(
+                    topic["topic"],
+                    "" if topic_id == Uuid.NONE else topic_id,
+                    leaders or (-1,),
+                    None if allowed == _NOT_TOLD else allowed,
+                )
+            )
         return topics
 
     async def configs(self, topics: Sequence[str], keys: list[str]) -> dict[str, dict[str, str]] | None:
@@ -115,6 +128,8 @@ class Cluster:
             error = kafka.for_code(code)
             if error in (kafka.NoError, kafka.TopicAlreadyExistsError):
                 return
+            if error in (kafka.TopicAuthorizationFailedError, kafka.ClusterAuthorizationFailedError):
+                raise Denied("Create", f"topic {topic}")
             if not error.retriable:
                 raise error(message or topic)
             await asyncio.sleep(_RETRY_SECONDS)
@@ -134,7 +149,7 @@ class Cluster:
             topics = await self.topics([partition.topic])
             if partition.topic in topics and partition.partition < len(topics[partition.topic].leaders):
                 leader = topics[partition.topic].leaders[partition.partition]
-                response = await self._client.send(leader, request)
+                response = await self._ask(leader, request)
                 ((_, (answer,)),) = response.topics
                 error = kafka.for_code(answer[1])
                 if error is kafka.NoError:
@@ -175,7 +190,7 @@ class Cluster:
                 if number < len(leaders):
                     by_leader.setdefault(leaders[number], {}).setdefault(topic, []).append((number, when))
             for leader, asked in by_leader.items():
-                response = await self._client.send(leader, OffsetRequest(-1, int(committed), list(asked.items())))
+                response = await self._ask(leader, OffsetRequest(-1, int(committed), list(asked.items())))
                 for answer in response.to_object()["topics"]:
                     for part in answer["partitions"]:
                         error = kafka.for_code(part["error_code"])
@@ -193,14 +208,24 @@ class Cluster:
         random.shuffle(nodes)
         for node in nodes[:-1]:
             try:
-                return await self._client.send(node, request)
+                return await self._ask(node, request)
             except (kafka.NodeNotReadyError, kafka.KafkaConnectionError, kafka.RequestTimedOutError):
                 continue
-        return await self._client.send(nodes[-1] if nodes else self._client.get_random_node(), request)
+        return await self._ask(nodes[-1] if nodes else self._client.get_random_node(), request)
 
     async def _controller(self, request: Any) -> Any:
         controller = self._client.cluster.controller
         if controller is None:
             await self._client.force_metadata_update()
             controller = self._client.cluster.controller
-        return await self._client.send(controller.nodeId, request)
+        return await self._ask(controller.nodeId, request)
+
+    async def _ask(self, node: int, request: Any) -> Any:
+        """Once more when the broker closed the connection: it does so at the first request after a login has expired
+        (`connections.max.reauth.ms`), and aiokafka does not log in again on an open connection. Every idle pipeline
+        was reopened that often. Nothing here does harm twice.
+        """
+        try:
+            return await self._client.send(node, request)
+        except kafka.KafkaConnectionError:
+            return await self._client.send(node, request)

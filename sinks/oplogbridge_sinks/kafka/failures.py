@@ -9,6 +9,8 @@ from typing import Any
 from aiokafka import errors as kafka
 
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable
+from oplogbridge_sinks.kafka.rights import Denied
+from oplogbridge_sinks.kafka.tokens import NoToken
 
 # Code 90, which brokers send to newer requests and other Kafka servers to all of them, is unknown to aiokafka: it
 # would arrive as UnknownError inside "Unexpected error during batch delivery", with the code lost.
@@ -27,6 +29,7 @@ _CREDENTIALS = (
     kafka.SecurityDisabled,
 )
 _RIGHTS = (
+    Denied,
     kafka.TopicAuthorizationFailedError,
     kafka.ClusterAuthorizationFailedError,
     kafka.GroupAuthorizationFailedError,
@@ -61,6 +64,19 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _missing_right(error: BaseException) -> str:
+    """Without its name, the right that a write needs: all others are asked for as Denied."""
+    if isinstance(error, Denied):
+        return f"the right {error.args[0]} is missing"
+    names = error.args[0] if error.args else ""
+    named = ", ".join(sorted(names)) if isinstance(names, set) else str(names)
+    if isinstance(error, kafka.TransactionalIdAuthorizationFailed):
+        return f"the right Write on transactional id {named} is missing"
+    if isinstance(error, kafka.TopicAuthorizationFailedError):
+        return f"the right Write on topic {named} is missing"
+    return f"a right is missing ({_text(error)})"
+
+
 def translate(error: BaseException, doing: str, timeout_seconds: float) -> BridgeError:
     """What to raise instead of `error`, which ended `doing` ("open", "write 1000 events").
 
@@ -70,13 +86,15 @@ def translate(error: BaseException, doing: str, timeout_seconds: float) -> Bridg
     for cause in _chain(error):
         if isinstance(cause, BridgeError):
             return cause
+        if isinstance(cause, NoToken):
+            return cause.why
         if isinstance(cause, _FENCED):
             return Fenced("kafka: another process opened this pipeline's destination, or the transaction timed out")
         if isinstance(cause, _CREDENTIALS):
             return Misconfigured(f"kafka: the broker refused the login ({_text(cause)}): see `sasl`")
         if isinstance(cause, _RIGHTS):
             return Misconfigured(
-                f"kafka: a right is missing to {doing} ({_text(cause)}): `oplog-bridge check --connect` lists all"
+                f"kafka: may not {doing}: {_missing_right(cause)}: `oplog-bridge check --connect` lists all"
             )
         if isinstance(cause, _SETTINGS):
             return Misconfigured(f"kafka: cannot {doing} ({_text(cause)}): see the pipeline's `sink` settings")

@@ -83,6 +83,8 @@ class Producer:
 
     async def start(self) -> None:
         """Connect and fence; the predecessor's open transaction is aborted."""
+        if (tokens := self._connection.get("sasl_oauth_token_provider")) is not None:
+            await tokens.token()  # asked by the bootstrap, it would only say that no broker could be reached
         try:
             await self.client.bootstrap()
         except kafka.KafkaConnectionError:
@@ -120,8 +122,9 @@ class Producer:
                 await trial.connect()
             except ssl.SSLError:
                 raise
-            except (OSError, kafka.KafkaConnectionError):
-                continue
+            except (OSError, kafka.KafkaConnectionError) as error:
+                if isinstance(error.__cause__, ssl.SSLError):
+                    raise  # a client's certificate is refused after the handshake, in the first answer
             finally:
                 closed = trial.close()
                 if trial._protocol is not None:  # a refused login's TLS still says good-bye: nothing outlives `open`

@@ -275,7 +275,7 @@ class KafkaSink:
             translated = translate(error, doing, self._settings.timeout)
             if translated is error:
                 raise
-            raise translated from error
+            raise translated from translated.__cause__ or error
         except BaseException:
             self._doubtful = True  # cancelled: only `close` follows
             raise

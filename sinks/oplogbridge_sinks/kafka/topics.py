@@ -16,6 +16,7 @@ from oplogbridge_sinks.kafka.batches import BATCH_BYTES_MAX, TopicLimits
 from oplogbridge_sinks.kafka.checkpoint import WrittenTopic
 from oplogbridge_sinks.kafka.cluster import Cluster, Topic
 from oplogbridge_sinks.kafka.ends import Sent
+from oplogbridge_sinks.kafka.rights import check_topic
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 
 _UNSAFE_IN_VALUE = re.compile(r"[^A-Za-z0-9-]")
@@ -110,6 +111,7 @@ class Topics:
             if not self._settings.create:
                 raise Misconfigured(self._missing(name, "--partitions 1 --config cleanup.policy=compact"))
             topic = await self._make(cluster, name, 1, _CHECKPOINT_CONFIGS)
+        check_topic(name, topic.allowed)
         if len(topic.leaders) != 1:
             raise Misconfigured(
                 f"kafka: checkpoint topic {name} has {len(topic.leaders)} partitions and must have one:"
@@ -134,6 +136,7 @@ class Topics:
                 if not self._settings.create:
                     raise Misconfigured(self._missing(name, self._options()))
                 topics[name] = await self._make(cluster, name, self._settings.partitions or _BROKER_DEFAULT, {})
+            check_topic(name, topics[name].allowed)
         configs = await cluster.configs(wanted, ["max.message.bytes"]) if wanted else {}
         for name in wanted:
             limit = (configs or {}).get(name, {}).get("max.message.bytes")

@@ -92,7 +92,8 @@ class MetadataRequest_v10(RequestStruct):  # noqa: N801
 
 
 class TopicIdsRequest(Request[MetadataRequest_v10]):
-    """The named topics with their ids. Never makes a topic, whatever `auto.create.topics.enable` says."""
+    """The named topics, with their ids and what we may do with them. Never makes one, whatever
+    `auto.create.topics.enable` says."""
 
     API_KEY = 3
 
@@ -101,7 +102,7 @@ class TopicIdsRequest(Request[MetadataRequest_v10]):
 
     def build(self, request_struct_class: type[MetadataRequest_v10]) -> MetadataRequest_v10:
         topics: list[Any] = [(Uuid.NONE, topic, {}) for topic in self._topics]
-        return request_struct_class(topics, False, False, False, {})
+        return request_struct_class(topics, False, False, True, {})
 
 
 class CreateTopicsResponse_v4(Response):  # noqa: N801
