@@ -13,10 +13,10 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from services import KafkaServer, MissingServer, RedisCluster, RedisSentinels, RedisServer
+from services import KafkaServer, MissingServer, NatsServer, RedisCluster, RedisSentinels, RedisServer
 
 _IN_CI = bool(os.environ.get("CI"))
-_Server = TypeVar("_Server", RedisServer, RedisSentinels, RedisCluster, KafkaServer)
+_Server = TypeVar("_Server", RedisServer, RedisSentinels, RedisCluster, KafkaServer, NatsServer)
 
 # A slow machine is no counterexample, and a failure prints the line that repeats it.
 settings.register_profile("laptop", deadline=None, print_blob=True)
@@ -82,6 +82,20 @@ def kafka_server(pytestconfig: pytest.Config) -> Iterator[KafkaServer]:
     """The Kafka that all tests share. Whoever kills or reconfigures one takes `own_kafka`."""
     with _or_skip(KafkaServer, pytestconfig) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nats_server(pytestconfig: pytest.Config) -> Iterator[NatsServer]:
+    """The NATS that all tests share. Whoever kills or reconfigures one takes `own_nats`."""
+    with _or_skip(NatsServer, pytestconfig) as server:
+        yield server
+
+
+@pytest.fixture
+def own_nats(pytestconfig: pytest.Config) -> Iterator[Callable[..., NatsServer]]:
+    """`own_nats(**options of NatsServer.start)`: a server of this test alone, gone with it."""
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(_or_skip(NatsServer, pytestconfig, **options))
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def choose_offset(
     """
     decide = f"decide with `oplog-bridge offsets set {pipeline} OFFSET`"
     for holder, kept in (("state store", stored), ("destination", position)):
-        if kept is None:
+        if kept is None or (kept is position and _is_decided(position, stored, source, destination)):
             continue
         if kept.source != source:
             return Stop(
@@ -61,6 +61,11 @@ def choose_offset(
                 f"the {holder} holds an offset for {kept.destination!r}, the configuration says {destination!r}: "
                 f"{decide}, or `oplog-bridge offsets reset {pipeline}` to begin anew there"
             )
+    if position is not None and not position.is_known:
+        if stored is not None and stored.mark is not None and stored.mark.proof == position.proof:
+            return GoOn(stored.offset)  # its end has expired, and nothing came after what we know
+        known = "nothing is stored" if stored is None else f"offset {stored.offset} was saved with another end"
+        return Stop(f"the destination's last entry is gone, and {known}: how far it came is unknown; {decide}")
     if stored is None:
         return ResolveStart() if position is None else GoOn(position.offset)
     if position is None:
@@ -81,3 +86,12 @@ def choose_offset(
             "that part is delivered again"
         ),
     )
+
+
+def _is_decided(position: Position | None, stored: Stored | None, source: str, destination: str) -> bool:
+    """Somebody set the offset for this source and destination, knowing what stands there: where an offset cannot be
+    kept without an event, the position still names the other ones. Bare offsets can be equal by chance, so only with a
+    proof."""
+    if position is None or not position.proof or stored is None or stored.mark != mark_of(position):
+        return False
+    return (stored.source, stored.destination) == (source, destination)

@@ -52,7 +52,9 @@ class DeadLetters:
         letter = dead_letter_event(
             source=self._source, pipeline=self._pipeline, sequence=sequence, key=key, rejected=rejected, reason=reason
         )
-        batch = Batch([letter], sequence if self._position is None else self._position.offset, sequence + 1)
+        position = self._position
+        from_offset = position.offset if position is not None and position.is_known else sequence
+        batch = Batch([letter], from_offset, sequence + 1)
         self._lease.check()
         try:
             self._position = await sink.write(batch)

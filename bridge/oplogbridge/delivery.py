@@ -275,7 +275,8 @@ class Delivery:
 
     def _show(self, offset: int) -> None:
         self._status.offset = offset
-        self._status.position = None if self._position is None else self._position.offset
+        position = self._position
+        self._status.position = position.offset if position is not None and position.is_known else None
 
     async def _heartbeat(self, *, idle: bool) -> None:
         """While idle, see that destination and store still say what we believe; a write would notice by itself."""
@@ -292,8 +293,8 @@ class Delivery:
                 raise Unavailable("the stored offset is not what this process saved: reopening")
 
     def _from_offset(self) -> int:
-        """The position that the sink must have. A sink without one takes the stored offset."""
-        if self._position is not None:
+        """The position that the sink must have. A sink that has none, or cannot show it, takes the stored offset."""
+        if self._position is not None and self._position.is_known:
             return self._position.offset
         assert self._stored is not None, "an offset is saved before the first write"
         return self._stored.offset

@@ -12,7 +12,6 @@ from oplogbridge.nearest import hint
 from oplogbridge.sink import SinkPlugin
 
 GROUP = "oplogbridge.sinks"
-LATER = frozenset({"nats", "webhook"})  # designed and announced, not here yet
 
 
 def sink_kinds() -> dict[str, str]:
@@ -29,8 +28,7 @@ def load_plugin(kind: str) -> SinkPlugin:
     kinds = _by_kind()
     found = kinds.get(kind, [])
     if not found:
-        later = f'sink "{kind}" comes in a later version' if kind in LATER else f'unknown sink "{kind}"'
-        raise _problem(later + hint(kind, sorted(kinds)))
+        raise _problem(f'unknown sink "{kind}"' + hint(kind, sorted(kinds)))
     if len(found) > 1:
         raise _problem(f'sink "{kind}" is offered by {" and by ".join(_distributions(found))}: uninstall one of them')
     try:

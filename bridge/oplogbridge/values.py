@@ -16,6 +16,7 @@ import msgspec
 SEQUENCE_MAX = 2**63 - 1
 OFFSET_MAX = 2**63
 Headers = tuple[tuple[str, bytes], ...]
+OFFSET_UNKNOWN = -1  # of a position: what proved it has expired there
 OFFSET_EARLIEST = 0  # not 1: a source that shows a sequence 0 breaks its own rule, and asking from 0 makes that visible
 
 
@@ -115,9 +116,14 @@ class Position:
     `proof` is the sink's own business: text that is compared for equality where the offset alone does not tell an
     expired tail from a lost one (the last stream sequence on JetStream). `source` and `destination` are what the
     record at the destination names; they differ from the configuration's when somebody else's record was found.
+    Where the record has expired the offset is `OFFSET_UNKNOWN`, and only a mark with the same proof tells more.
     """
 
     offset: int
     source: str
     destination: str
     proof: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        return self.offset != OFFSET_UNKNOWN

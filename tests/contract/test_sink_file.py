@@ -46,7 +46,7 @@ class FileRig(SinkRig):
 
 
 class TestFileSink(SinkContract):
-    lacks: ClassVar = {"fencing", "size limit"}
+    lacks: ClassVar = {"fencing", "expectation", "size limit"}
     waived: ClassVar = {
         "test_a_destination_that_is_down_is_unavailable_and_works_again": NO_SERVER,
         "test_a_write_that_is_cut_off_is_whole_or_not_there": NO_SERVER,

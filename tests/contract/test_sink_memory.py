@@ -59,7 +59,7 @@ class TestMemorySink(SinkContract):
 
 
 class TestMemorySinkWithoutPosition(SinkContract):
-    lacks: ClassVar = {"position", "lock"}
+    lacks: ClassVar = {"position", "bare offset", "lock", "expectation"}
 
     @pytest.fixture
     def rig(self) -> MemoryRig:

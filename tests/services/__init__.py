@@ -12,10 +12,20 @@ Every method blocks: in a coroutine that has other work to do, `await asyncio.to
 """
 
 from services.kafka_server import KafkaServer
+from services.nats_server import NatsServer
 from services.ports import free_port
 from services.process import MissingServer, ServerFailed
 from services.redis_cluster import RedisCluster
 from services.redis_sentinels import RedisSentinels
 from services.redis_server import RedisServer
 
-__all__ = ["KafkaServer", "MissingServer", "RedisCluster", "RedisSentinels", "RedisServer", "ServerFailed", "free_port"]
+__all__ = [
+    "KafkaServer",
+    "MissingServer",
+    "NatsServer",
+    "RedisCluster",
+    "RedisSentinels",
+    "RedisServer",
+    "ServerFailed",
+    "free_port",
+]

@@ -60,7 +60,7 @@ def test_five_mistakes_are_five_lines(write):
         "allowed: source, start, format, key, filter, on_rejected, dead_letter, sink, mode, tombstones, fields_secret, "
         "fields)\n"
         '  pipelines.again.sink.kind: unknown sink "fiel" (did you mean "file"? '
-        "allowed: file, kafka, memory, redis, stdout, webhook)"
+        "allowed: file, kafka, memory, nats, redis, stdout, webhook)"
     )
 
 

@@ -71,7 +71,6 @@ def test_an_unknown_kind_is_told_the_nearest(offer):
     offer(("kafka", "x:y", Distribution("a")), ("file", "x:y", Distribution("a")))
     assert refusal("kafak") == 'unknown sink "kafak" (did you mean "kafka"? allowed: file, kafka)'
     assert refusal("xyz") == 'unknown sink "xyz" (allowed: file, kafka)'
-    assert refusal("nats") == 'sink "nats" comes in a later version (allowed: file, kafka)'
 
 
 def test_a_sink_whose_own_module_is_missing_does_not_ask_for_an_extra(offer):
@@ -117,5 +116,5 @@ def test_what_is_no_plugin_of_that_kind_is_refused(offer, name):
 
 def test_our_own_sinks_are_plugins_like_anyones():
     ours = {found.name for found in entry_points(group=plugins.GROUP) if found.dist.name == "oplog-bridge"}
-    assert ours == {"file", "kafka", "memory", "redis", "stdout", "webhook"}
+    assert ours == {"file", "kafka", "memory", "nats", "redis", "stdout", "webhook"}
     assert load_plugin("file").kind == "file"

@@ -32,7 +32,8 @@ class SinkContract(Delivers, HoldsItsPosition, Survives):
     """Subclass it, give it a `rig` fixture, waive with a reason."""
 
     waived: ClassVar[Mapping[str, str]] = {}
-    lacks: ClassVar[Set[Ability]] = frozenset({"lock"})  # most fence a predecessor that lives, a file locks him in
+    # Most fence a predecessor that lives; a file locks him in, and where there is only an expectation he meets it.
+    lacks: ClassVar[Set[Ability]] = frozenset({"lock", "expectation"})
 
     @pytest.fixture
     def rig(self) -> SinkRig:
@@ -51,7 +52,9 @@ class SinkContract(Delivers, HoldsItsPosition, Survives):
     async def test_it_lacks_just_what_it_says(self, rig: SinkRig) -> None:
         has = {
             "position": rig.traits.holds_position,
+            "bare offset": rig.traits.holds_position and rig.keeps_bare_offset,
             "fencing": rig.opening == "fences",
+            "expectation": rig.opening == "expects",
             "lock": rig.opening == "is refused",
             "size limit": rig.rejected_bytes is not None,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-Ability = Literal["position", "fencing", "lock", "size limit"]
+Ability = Literal["position", "bare offset", "fencing", "expectation", "lock", "size limit"]
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 

@@ -11,6 +11,7 @@ from oplogbridge.testing.sink_rig import (
     SOURCE_ID,
     SinkRig,
     assert_holds,
+    go_on,
     make_batch,
     offset_of,
     opened,
@@ -105,7 +106,7 @@ class HoldsItsPosition:
 
         await assert_holds(rig, [batch])
 
-    @needs("position")
+    @needs("position", "bare offset")
     async def test_a_resolved_start_is_kept_by_the_destination(self, rig: SinkRig) -> None:
         # protocol check, schedule 1: `latest` must stay what it was when the state store is wiped
 
@@ -119,7 +120,7 @@ class HoldsItsPosition:
 
         await assert_holds(rig, [])
 
-    @needs("position")
+    @needs("position", "bare offset")
     async def test_a_start_at_the_very_beginning_is_a_position(self, rig: SinkRig) -> None:
         batch = make_batch(FIRST, from_offset=0)
 
@@ -131,7 +132,7 @@ class HoldsItsPosition:
 
         await assert_holds(rig, [batch])
 
-    @needs("position")
+    @needs("position", "bare offset")
     async def test_the_position_can_be_moved_on(self, rig: SinkRig) -> None:
         first, last = make_batch(FIRST), make_batch(FIRST + 90, from_offset=FIRST + 90)
 
@@ -142,7 +143,7 @@ class HoldsItsPosition:
 
         await assert_holds(rig, [first, last])
 
-    @needs("position")
+    @needs("position", "bare offset")
     async def test_the_position_can_be_moved_to_the_last_offset(self, rig: SinkRig) -> None:
 
         async with opened(rig) as sink:
@@ -150,7 +151,7 @@ class HoldsItsPosition:
 
         assert await position_found_by_a_successor(rig) == OFFSET_MAX
 
-    @needs("position")
+    @needs("position", "bare offset")
     async def test_a_position_of_another_source_is_reported_as_such(self, rig: SinkRig) -> None:
         async with opened(rig) as sink:
             await within(rig, sink.write(make_batch(FIRST)))
@@ -204,6 +205,18 @@ class HoldsItsPosition:
                 await within(rig, sleeper.write(make_batch(FIRST)))
 
         await assert_holds(rig, [])
+
+    @needs("position", "expectation")
+    async def test_of_two_writers_the_second_fails_whosever_it_is(self, rig: SinkRig) -> None:
+        first, second = make_batch(FIRST), make_batch(FIRST, FIRST + 1)
+
+        async with opened(rig) as predecessor, opened(rig) as successor:
+            await within(rig, predecessor.write(first))
+            with pytest.raises(Unavailable):
+                await within(rig, successor.write(second))
+        await go_on(rig, successor, [second])
+
+        await assert_holds(rig, [first, make_batch(FIRST + 1)])
 
     @needs("lock")
     async def test_a_second_opener_is_refused_while_the_first_lives(self, rig: SinkRig) -> None:

@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from oplogbridge.errors import BridgeError
+from oplogbridge.errors import BridgeError, Unavailable
 from oplogbridge.sink import Sink, SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
 
 SOURCE_ID = "https://run.example.com/api/v4/533bda53027894f69b001055"
 FIRST = (1423124097 << 32) + 1  # a sequence of the vendor's kind: a double cannot hold it
 T = TypeVar("T")
+_TRIES_WITHOUT_A_FENCE = 10
 
 
 class Delivered(NamedTuple):
@@ -65,8 +66,10 @@ class SinkRig(ABC):
     rejected_bytes: int | None = None  # a payload of this size is rejected; None: no size is
     secrets: Sequence[str] = ()  # must never be shown
 
-    # What an opener does to a predecessor that lives on: most take the destination from him, a file lock keeps it.
-    opening: Literal["fences", "is refused"] = "fences"
+    # What an opener does to a predecessor that lives on: most take the destination from him, a file lock keeps it, and
+    # where nothing can be taken the second of two writes fails, whosever it is.
+    opening: Literal["fences", "is refused", "expects"] = "fences"
+    keeps_bare_offset: bool = True  # `move` leaves an offset there that no event has
 
     @property
     def traits(self) -> SinkTraits:
@@ -130,14 +133,32 @@ async def opened(rig: SinkRig, **changes: Any) -> AsyncIterator[Sink]:
 
 
 async def go_on(rig: SinkRig, sink: Sink, batches: Sequence[Batch]) -> None:
-    """What the pipeline does after `Unavailable`: open, read the position, write what is missing."""
-    position = await within(rig, sink.open())
-    try:
-        for batch in batches:
-            if position is None or batch.from_offset >= position.offset:
-                await within(rig, sink.write(batch))
-    finally:
-        await within(rig, sink.close())
+    """What the pipeline does after `Unavailable`: open, read the position, write what is missing. Where opening does
+    not fence, what was sent before can still arrive, and then it does so again."""
+    tries = _TRIES_WITHOUT_A_FENCE if rig.opening == "expects" else 1
+    while True:
+        tries -= 1
+        try:
+            position = await within(rig, sink.open())
+            for batch in batches:
+                rest = batch if position is None else _rest_of(batch, position.offset)
+                if rest is not None:
+                    await within(rig, sink.write(rest))
+        except Unavailable:
+            if tries == 0:
+                raise
+        else:
+            return
+        finally:
+            await within(rig, sink.close())
+
+
+def _rest_of(batch: Batch, offset: int) -> Batch | None:
+    """What is missing of a batch. Only where a batch is not one step, the position lies within it."""
+    if offset <= batch.from_offset:
+        return batch
+    events = [event for event in batch.events if event.sequence >= offset]
+    return Batch(events, offset, batch.next_offset) if events else None
 
 
 async def position_found_by_a_successor(rig: SinkRig) -> int | None:

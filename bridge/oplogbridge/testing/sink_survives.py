@@ -139,7 +139,7 @@ class Survives:
         assert_ends_in_a_next_step(stopped.value)
         assert await rig.read_back() == before
 
-    @needs("position")
+    @needs("position", "bare offset")
     async def test_a_person_can_decide_about_what_stands_there(self, rig: SinkRig) -> None:
         # `offsets set` moves a sink whose `open` was refused; the pipeline never does
         await rig.write_foreign()
