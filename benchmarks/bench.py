@@ -28,17 +28,17 @@ import soak
 import yaml
 from arrived import compare
 from child import ROOT, Failed, bridge_command, child, script
-from destinations import WEBHOOK_SECRET, Destination, KafkaTopic, LineFile, RedisStream, Webhook
+from destinations import WEBHOOK_SECRET, Destination, KafkaTopic, LineFile, NatsStream, RedisStream, Webhook
 from latency import Arrival, Latency
 from measure import Run, Watch, measure_client, measure_reader
 from peers import command as peer_command
 from peers import routes
 from source import Source
 
-from services import KafkaServer, MissingServer, RedisServer
+from services import KafkaServer, MissingServer, NatsServer, RedisServer
 
-SINKS = ("kafka", "redis", "file", "webhook")
-PAGES_A_WRITE = {"kafka": 4, "redis": 2, "file": 4}  # what the sinks' traits and the hand-off come to
+SINKS = ("kafka", "redis", "nats", "file", "webhook")
+PAGES_A_WRITE = {"kafka": 4, "redis": 2, "nats": 1, "file": 4}  # what the sinks' traits and the hand-off come to
 WEBHOOKS = {  # row: the sink's options, the client's, and how many entries: one by one, all would take minutes
     "webhook": ({}, [], 40_000),
     "webhook, by key": ({"ordering": "key"}, ["--at-once", "100"], 40_000),
@@ -55,6 +55,7 @@ class Bench:
     directory: Path
     kafka: KafkaServer | None
     redis: RedisServer | None
+    nats: NatsServer | None
     source: Source
     sequences: array[int]
     made: int = 0
@@ -70,6 +71,9 @@ class Bench:
         if kind == "redis":
             assert self.redis is not None
             return RedisStream(self.redis, name, expected)
+        if kind == "nats":
+            assert self.nats is not None
+            return NatsStream(self.nats, name, expected)
         if kind in WEBHOOKS:
             return Webhook(self.directory, name, expected, WEBHOOKS[kind][0])
         return LineFile(self.directory, name, expected)
@@ -142,7 +146,7 @@ def _where(destination: Destination) -> list[str]:
     if isinstance(destination, KafkaTopic):
         checkpoint = destination.checkpoint_topic
         return ["--url", destination.bootstrap_servers, "--into", destination.name, "--checkpoint", checkpoint]
-    if isinstance(destination, RedisStream):
+    if isinstance(destination, (RedisStream, NatsStream)):
         return ["--url", destination.url, "--into", destination.name]
     if isinstance(destination, Webhook):
         return ["--url", destination.url, "--secret", WEBHOOK_SECRET]
@@ -184,6 +188,8 @@ async def live(bench: Bench, kinds: Sequence[str]) -> dict[str, Latency]:
                 await asyncio.sleep(LATENCY_WARM_SECONDS + LATENCY_SECONDS)
                 consuming.cancel()
                 await asyncio.wait([consuming])
+                if not consuming.cancelled():
+                    consuming.result()  # it ended before it was told to
                 found[kind] = latency.latency_of(arrived, await source.served(), since=since)
         say(f"  {kind:<8} {found[kind]}")
     return found
@@ -217,12 +223,13 @@ async def run(arguments: argparse.Namespace) -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oplog-bench-")))
         kafka = stack.enter_context(KafkaServer()).start(heap_max="512m") if "kafka" in kinds else None
         redis = stack.enter_context(RedisServer()).start() if "redis" in kinds else None
+        nats = stack.enter_context(NatsServer()).start() if "nats" in kinds else None
         options = ["--entries", str(arguments.entries), "--entry-bytes", str(arguments.entry_bytes), "--prepared"]
         async with started_source(directory, *options) as source:
             sequences = await source.sequences()
             if arguments.peers:
                 await source.prepare_for_peers(sequences)
-            bench = Bench(directory, kafka, redis, source, sequences)
+            bench = Bench(directory, kafka, redis, nats, source, sequences)
             result: dict[str, Any] = {"about": about, "entries": len(sequences), "entry_bytes": arguments.entry_bytes}
             if arguments.soak:
                 result["growth"] = await soaked(bench, entries=arguments.soak_entries)

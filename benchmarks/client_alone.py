@@ -128,6 +128,37 @@ def _packed(hiredis: Any, *words: str | bytes) -> bytes:
     return packed
 
 
+async def _nats(arguments: argparse.Namespace, events: Sequence[Event]) -> tuple[float, float]:
+    """Atomic batches, laid out beforehand, over a bare socket: nats-py's own publish reaches half of that."""
+    from oplogbridge.sink import SinkContext
+    from oplogbridge_sinks.nats.frames import Frames, batch_headers, subject_template
+
+    where, context = urlsplit(arguments.url), SinkContext("alone", "bench", "bench", "bench")
+    frames = Frames(subject_template(f"{arguments.into}.{{type}}.{{operation}}", context), context, arguments.into)
+    batches: list[bytes] = []
+    for number, write in enumerate(_writes(events, 1)):
+        batch_id, count = b"%022d" % number, len(write)
+        *most, last = frames.batch(write, batch_id)
+        last = frames.message(write[-1], batch_headers(batch_id, count) + b"Nats-Batch-Commit: 1\r\n", b"alone.answer")
+        batches.append(b"".join([*most, last]))
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    await reader.readline()  # INFO
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\nSUB alone.answer 1\r\nPING\r\n')
+    while (await reader.readline()).strip() != b"PONG":
+        pass
+    begun = monotonic()
+    for batch in batches:
+        writer.write(batch)
+        while (line := await reader.readline()).startswith(b"PING"):
+            writer.write(b"PONG\r\n")
+        answer = json.loads(await reader.readline())
+        if not line.startswith(b"MSG ") or "error" in answer:
+            raise RuntimeError(f"NATS refused: {line!r} {answer}")
+    ended = monotonic()
+    writer.close()
+    return begun, ended
+
+
 async def _file(arguments: argparse.Namespace, events: Sequence[Event]) -> tuple[float, float]:
     """Append and sync, a write at a time."""
     descriptor = os.open(arguments.into, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -173,7 +204,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     print(json.dumps({"begun": begun, "ended": ended}), flush=True)
 
 
-CLIENTS = {"kafka": _kafka, "redis": _redis, "file": _file, "webhook": _webhook}
+CLIENTS = {"kafka": _kafka, "redis": _redis, "nats": _nats, "file": _file, "webhook": _webhook}
 
 
 def main() -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import msgspec
+import nats
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from arrived import sequences_of
 from child import Child, child, script
 
-from services import KafkaServer, RedisServer
+from services import KafkaServer, NatsServer, RedisServer
 
 READ_ENTRIES = 5_000
 WEBHOOK_SECRET = "whsec_" + "YmVuY2htYXJr" * 3  # every request is signed
@@ -161,6 +162,49 @@ class RedisStream:
     async def __aexit__(self, *_: object) -> None:
         await self._client.flushall()
         await self._client.aclose()
+
+
+class NatsStream:
+    kind = "nats"
+
+    def __init__(self, server: NatsServer, name: str, expected: int) -> None:
+        self.name = name
+        self.expected = expected
+        self._server = server
+        self._client = nats.NATS()
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def server_pid(self) -> int:
+        return self._server.pid
+
+    def sink(self) -> dict[str, Any]:
+        return {"kind": "nats", "url": self.url, "stream": self.name, "subject": f"{self.name}.{{type}}.{{operation}}"}
+
+    async def end(self) -> int:
+        return int((await self._client.jetstream().stream_info(self.name)).state.messages)
+
+    async def stored(self) -> AsyncIterator[list[int]]:
+        subscription = await self._client.jetstream().subscribe("", stream=self.name, ordered_consumer=True)
+        left = await self.end()
+        while left:
+            part = [await subscription.next_msg(timeout=10) for _ in range(min(left, READ_ENTRIES))]
+            left -= len(part)
+            yield sequences_of([message.data for message in part])
+
+    async def __aenter__(self) -> Self:
+        await self._client.connect(self.url)
+        await self._client.jetstream().add_stream(
+            name=self.name, subjects=[f"{self.name}.>"], allow_atomic=True, storage="file"
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.jetstream().delete_stream(self.name)
+        await self._client.close()
 
 
 def _payload(fields: dict[bytes, bytes]) -> bytes:

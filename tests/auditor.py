@@ -13,6 +13,8 @@ from typing import Any
 import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from nats_reader import read_stream
+
 
 @dataclass(frozen=True)
 class Found:
@@ -85,6 +87,18 @@ def read_redis(url: str, stream: str) -> list[Found]:
     for entry_id, fields in entries:
         event = _found(fields[b"event"], "stream", fields[b"key"].decode())
         assert entry_id == f"{event.sequence}-0".encode(), (entry_id, event.sequence)
+        found.append(event)
+    return found
+
+
+async def read_nats(url: str, stream: str) -> list[Found]:
+    """Of a message also the headers: they name the entry that is in its payload, and its key."""
+    found = []
+    for message in await read_stream(url, stream):
+        event = _found(message.data, "stream", message.key.decode())
+        headers = dict(message.headers)
+        assert headers["Oplog-Sequence"] == str(event.sequence).encode(), (headers, event)
+        assert headers["Nats-Msg-Id"].endswith(b"-%d" % event.sequence), headers
         found.append(event)
     return found
 

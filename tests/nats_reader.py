@@ -37,6 +37,10 @@ class Message(NamedTuple):
     data: bytes
 
     @property
+    def sequence_of_the_oplog(self) -> int:
+        return int(dict(self.headers)["Oplog-Sequence"])
+
+    @property
     def key(self) -> bytes:
         return unquote_to_bytes(dict(self.headers).get("Oplog-Key", b""))
 

@@ -13,14 +13,17 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from kafka_reader import delete_topic, read_committed
+from nats_reader import Message, read_stream, stream_client
 from oplogbridge.sink import Sink, SinkContext, SinkPlugin
 from oplogbridge_sinks.file import FileSettings
 from oplogbridge_sinks.file import plugin as file_plugin
 from oplogbridge_sinks.kafka import KafkaSettings
 from oplogbridge_sinks.kafka import plugin as kafka_plugin
+from oplogbridge_sinks.nats import NatsSettings
+from oplogbridge_sinks.nats import plugin as nats_plugin
 from oplogbridge_sinks.redis import RedisSettings
 from oplogbridge_sinks.redis import plugin as redis_plugin
-from services import KafkaServer, RedisServer
+from services import KafkaServer, NatsServer, RedisServer
 from world import SOURCE, SOURCE_ID
 
 
@@ -188,3 +191,51 @@ class KafkaPlace(Place):
     async def forget_everything(self) -> None:
         await delete_topic(self._servers, self.checkpoint)
         await delete_topic(self._servers, self.topic)
+
+
+class NatsPlace(Place):
+    kind = "nats"
+    plugin = nats_plugin
+
+    def __init__(self, pipeline: str, server: NatsServer) -> None:
+        super().__init__(pipeline)
+        self._url = server.url
+        self.stream = pipeline
+        common = {"url": server.url, "stream": self.stream, "create": True, "timeout": "10s"}
+        self.settings = NatsSettings.model_validate(
+            {**common, "subject": f"{pipeline}.{{source}}.{{type}}.{{operation}}"}
+        )
+        self.renamed = NatsSettings.model_validate(
+            {**common, "subject": f"{pipeline}.{{source}}.{{operation}}.{{type}}"}
+        )
+        self._copy: list[Message] = []
+
+    async def sequences(self) -> list[int]:
+        return [one.sequence_of_the_oplog for one in await read_stream(self._url, self.stream)]
+
+    async def offset(self) -> int | None:
+        messages = await read_stream(self._url, self.stream)
+        return int(dict(messages[-1].headers)["Oplog-Offset"]) if messages else None
+
+    async def remember(self) -> None:
+        self._copy = await read_stream(self._url, self.stream)
+
+    async def lose_writes(self) -> None:
+        """As a backup has it."""
+        async with stream_client(self._url) as jetstream:
+            config = (await jetstream.stream_info(self.stream)).config
+            await jetstream.delete_stream(self.stream)
+            await jetstream.add_stream(config)
+            for one in self._copy:
+                headers = {name: value.decode() for name, value in one.headers if not name.startswith("Nats-")}
+                await jetstream.publish(one.subject, one.data, headers=headers)
+
+    async def forget_position(self) -> None:
+        """The last message is deleted, and the stream's last sequence tells that there was one."""
+        last = (await read_stream(self._url, self.stream))[-1].sequence
+        async with stream_client(self._url) as jetstream:
+            await jetstream.delete_msg(self.stream, last)
+
+    async def forget_everything(self) -> None:
+        async with stream_client(self._url) as jetstream:
+            await jetstream.delete_stream(self.stream)

@@ -16,11 +16,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from oplogbridge.state import Mark, Stored
+from msgspec.structs import replace as replace_struct
+
+from oplogbridge.offsets import move_offset
+from oplogbridge.source.holding import held_source
+from oplogbridge.state import Holder, Mark, Stored
 from oplogbridge.testing.clock import ManualClock
 from oplogbridge.values import Batch, Event, Position
 from places import Place
-from world import Instance, PipelineChoice, World
+from scripted import Gate, GatedStore
+from world import SOURCE, Instance, PipelineChoice, World
 
 T = TypeVar("T")
 REAL_SECONDS_MAX = 60.0
@@ -92,6 +97,13 @@ class SinkWorld(World):
     def at_text(self, pipeline: str | None = None) -> str:
         return self.place.sink().destination
 
+    def stored(self, pipeline: str | None = None) -> Stored | None:
+        """Without the proof, which is the destination's own business."""
+        stored = super().stored(pipeline)
+        if stored is None or stored.mark is None:
+            return stored
+        return replace_struct(stored, mark=Mark(stored.mark.offset))
+
     def saved(self, offset: int, mark: int) -> Stored:
         """What the store is to hold."""
         return Stored(offset, Mark(mark), self.source_id, self.at_text())
@@ -152,3 +164,22 @@ class SinkWorld(World):
 
 
 MakeWorld = Callable[..., Awaitable[SinkWorld]]  # (PipelineChoice, **changes of World): of the fixture's place
+
+
+async def offsets_set(world: SinkWorld, gate: Gate, offset: int) -> None:
+    """What the command does: it takes the lease when nobody has it, moves the destination, then saves."""
+    command = Instance(world, "offsets set", gate=gate)
+    store: Any = GatedStore(world._make_store(), gate)
+    await store.open()
+    async with held_source(
+        name=SOURCE,
+        make_client=lambda _check: command._client(),
+        poll_interval_seconds=world.poll_interval_seconds,
+        store=store,
+        holder=Holder("offsets set", "here", 1, None),
+        lease_ttl_seconds=world.lease_ttl_seconds,
+        clock=world.clock,
+        jitter=world.jitter,
+    ) as held:
+        assert held is not None, "somebody holds the lease"
+        await move_offset(command._spec(world.pipelines[0]), offset=offset, store=store, lease=held.lease)

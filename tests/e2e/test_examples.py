@@ -22,8 +22,9 @@ import redis
 
 import rig
 from kafka_reader import make_topic
+from nats_reader import stream_client
 from oplogbridge_sinks.webhook.signature import signatures
-from services import KafkaServer, RedisServer
+from services import KafkaServer, NatsServer, RedisServer
 from services.ports import free_port
 
 ENTRIES, KILLS = 4_000, 5
@@ -240,6 +241,20 @@ async def test_what_is_counted_from_redis_is_counted_once_after_kills(
 
     with copying(tmp_path, source, {"kind": "redis", "url": redis_server.url, "stream": unique}):
         await killed_until_done(program, lambda: counts_in(results).total() >= ENTRIES)
+    assert counts_in(results) == expected
+
+
+async def test_what_is_counted_from_a_jetstream_stream_is_counted_once_whoever_dies(
+    tmp_path: Path, source: rig.EmulatorProcess, nats_server: NatsServer, unique: str
+) -> None:
+    results, expected = tmp_path / "results.db", counts_of(source)
+    async with stream_client(nats_server.url) as jetstream:
+        await jetstream.add_stream(name=unique, subjects=[f"{unique}.*"], allow_atomic=True)
+    program = Program("nats_once", nats_server.url, unique, str(results))
+    sink = {"kind": "nats", "url": nats_server.url, "stream": unique, "subject": f"{unique}.{{type}}"}
+
+    with copying(tmp_path, source, sink) as bridge:
+        await killed_until_done(program, lambda: counts_in(results).total() >= ENTRIES, bridge)
     assert counts_in(results) == expected
 
 

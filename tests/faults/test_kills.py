@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import rig
-from auditor import EXACT, Audit, audit, read_file, read_kafka, read_posts, read_redis
+from auditor import EXACT, Audit, audit, read_file, read_kafka, read_nats, read_posts, read_redis
 from oplogbridge_sinks.webhook.sink import REQUESTS_MAX
 from receiver import Receiver
-from services import KafkaServer, RedisServer
+from services import KafkaServer, NatsServer, RedisServer
 
 COPY_SECONDS_MAX = 300.0
 
@@ -122,6 +122,24 @@ def test_redis_holds_every_entry_once_and_in_order_after_kills_of_bridge_and_ser
         copy_under_kills(config, tmp_path, size, restart_broker)
 
         assert verdict(source, read_redis(server.url, unique)) == EXACT
+
+
+async def test_nats_holds_every_entry_once_and_in_order_after_kills_of_bridge_and_server(
+    tmp_path: Path, size: Size, own_nats: Callable[..., NatsServer], unique: str
+) -> None:
+    server = own_nats()
+
+    def restart_broker() -> None:
+        server.kill()
+        server.restart()
+
+    with rig.emulator("--entries", str(size.entries)) as source:
+        sink = {"kind": "nats", "url": server.url, "stream": unique, "subject": f"{unique}.{{type}}", "create": True}
+        config = config_of(tmp_path, source, size, sink, f"sqlite:///{tmp_path / 'state.db'}")
+
+        await asyncio.to_thread(copy_under_kills, config, tmp_path, size, restart_broker)
+
+        assert verdict(source, await read_nats(server.url, unique)) == EXACT
 
 
 def test_a_file_holds_every_entry_once_and_in_order_after_kills_of_the_bridge(tmp_path: Path, size: Size) -> None:

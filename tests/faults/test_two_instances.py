@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import rig
-from auditor import EXACT, Found, audit, read_file, read_kafka, read_redis
-from services import KafkaServer, RedisServer
+from auditor import EXACT, Found, audit, read_file, read_kafka, read_nats, read_redis
+from services import KafkaServer, NatsServer, RedisServer
 
 ENTRIES = 5_000
 LEASE = {"lease_ttl": "2s"}
@@ -69,6 +69,17 @@ async def test_on_kafka_a_frozen_instance_wakes_up_without_harm(
         freeze_and_wake(config, tmp_path, opens_while_frozen=True)
         check_polls(source.polls(), 0.02)
         copied(source, await read_kafka(servers, unique))
+
+
+async def test_on_nats_a_frozen_instance_wakes_up_without_harm(
+    tmp_path: Path, nats_server: NatsServer, redis_server: RedisServer, unique: str
+) -> None:
+    with rig.emulator("--entries", str(ENTRIES)) as source:
+        sink = {"kind": "nats", "url": nats_server.url, "stream": unique, "subject": f"{unique}.{{type}}"}
+        config = slow_copy(tmp_path, source, sink | {"create": True}, redis_server.url, unique)
+        freeze_and_wake(config, tmp_path, opens_while_frozen=True)
+        check_polls(source.polls(), 0.02)
+        copied(source, await read_nats(nats_server.url, unique))
 
 
 def test_on_redis_a_frozen_instance_wakes_up_without_harm(

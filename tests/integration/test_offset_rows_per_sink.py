@@ -140,6 +140,7 @@ async def test_a_position_that_is_gone_stops_the_pipeline_until_a_person_sets_th
     assert await place.sequences() == [4, 5, 6]
 
 
+@pytest.mark.needs_bare_offset
 async def test_a_log_whose_position_alone_is_gone_stops_the_pipeline_until_a_person_sets_the_offset(
     make_world: MakeWorld, place: Place
 ) -> None:
@@ -218,6 +219,7 @@ async def test_a_position_for_another_destination_stops_the_pipeline(make_world:
 # Nothing anywhere --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_bare_offset
 async def test_nothing_anywhere_so_start_is_resolved_once_into_the_destination_first(
     make_world: MakeWorld, place: Place
 ) -> None:

@@ -1,8 +1,8 @@
 """The ten schedules that broke an earlier wording of the delivery protocol, each as a test.
 
 They are numbered as in the protocol's check. Where a schedule concerns one destination alone its test is with that
-sink: 9 (a JetStream tail that expired) waits for the NATS sink; 10 (a file removed while it is open) is with the file
-sink's tests, and here only what the pipeline does when a sink reports it.
+sink: 9 (a JetStream tail that expired) is with the NATS sink's tests; 10 (a file removed while it is open) is with the
+file sink's tests, and here only what the pipeline does when a sink reports it.
 """
 
 from __future__ import annotations

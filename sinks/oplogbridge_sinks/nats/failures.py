@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nats.errors
+import nkeys
 
 from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 
-_PERMISSION = re.compile(r"permissions violation for (\w+) to \"?([^\"\s]+)", re.IGNORECASE)
+# What nats-py raises, and what it lets through: a seed that cannot be read, a certificate, an answer that is no JSON.
+ERRORS = (nats.errors.Error, nkeys.NkeysError, OSError, ValueError)
+
+_PERMISSION = re.compile(r"permissions violation", re.IGNORECASE)
 _LOGIN = re.compile(r"authorization violation|authentication|user authentication|account .*expired", re.IGNORECASE)
 _TLS_WANTED = re.compile(r"tls required|secure connection", re.IGNORECASE)
 
@@ -24,14 +28,13 @@ _NO_STREAM = 10059
 
 
 def translate(error: Exception, destination: str, secrets: Sequence[str]) -> BridgeError:
-    told = " ".join(str(error).split()) or type(error).__name__
+    said = told = " ".join(str(error).split()) or type(error).__name__
     for secret in secrets:
         told = told.replace(secret, "***")
     text = f"{destination}: {told}"
-    permission = _PERMISSION.search(told)
-    if permission is not None:
+    if _PERMISSION.search(said):
         return Misconfigured(f"{text}; grant what `oplog-bridge check --connect` lists")
-    if isinstance(error, nats.errors.AuthorizationError) or _LOGIN.search(told):
+    if isinstance(error, nats.errors.AuthorizationError) or _LOGIN.search(said):
         return Misconfigured(f"{text}; mend the login: user and password in the url, `credentials`, `nkey` or `token`")
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
         return Misconfigured(f"{text}; mend the paths of `credentials`, `nkey` and `tls`")
@@ -39,9 +42,9 @@ def translate(error: Exception, destination: str, secrets: Sequence[str]) -> Bri
         return Misconfigured(f"{text}; name the certificate's authority with `tls.ca` and the host as it does")
     if _has_cause(error, ssl.SSLError) and not _has_cause(error, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return Misconfigured(f"{text}; mend `tls`, or the url: tls:// is for a server that speaks TLS")
-    if _TLS_WANTED.search(told):
+    if _TLS_WANTED.search(said):
         return Misconfigured(f"{text}; the server speaks TLS: write tls:// into the url")
-    if isinstance(error, ValueError) and not isinstance(error, (nats.errors.Error, OSError)):
+    if isinstance(error, (ValueError, nkeys.NkeysError, nats.errors.InvalidUserCredentialsError)):
         return Misconfigured(f"{text}; mend the file of `credentials` or `nkey`")
     if isinstance(error, TimeoutError) and not str(error):
         text = f"{destination}: no answer in time"

@@ -65,7 +65,7 @@ class NatsSettings(_Settings):
     max_age: Annotated[float, DurationBetween("1s", "3650d")] | None = Field(
         default=None, description="how long events stay"
     )
-    max_bytes: Annotated[int, SizeBetween("1MiB", "1024TiB")] | None = Field(
+    max_bytes: Annotated[int, SizeBetween("1MiB", "1000000GiB")] | None = Field(
         default=None, description="the oldest go first"
     )
     max_messages: int | None = Field(None, ge=1, description="the oldest go first")

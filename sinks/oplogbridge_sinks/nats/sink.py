@@ -17,14 +17,12 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-import nats.errors
-
 from oplogbridge.errors import Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.templates import Template, token
 from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.nats import stream as streams
-from oplogbridge_sinks.nats.failures import refusal, translate
+from oplogbridge_sinks.nats.failures import ERRORS, refusal, translate
 from oplogbridge_sinks.nats.frames import Frames, batch_headers, stream_subject, subject_template
 from oplogbridge_sinks.nats.settings import NatsSettings
 from oplogbridge_sinks.nats.stream import Stream
@@ -59,7 +57,7 @@ class NatsSink:
             subjects = stream_subject(self._settings.subject, self._context)
             stream = await streams.opened(wire, self._name, subjects, self._settings, self._destination)
             position = await self._position(wire, stream.last_sequence)
-        except (nats.errors.Error, OSError, ValueError) as error:
+        except ERRORS as error:
             raise translate(error, self._destination, self._settings.secrets()) from error
         self._stream, self._last_sequence = stream, stream.last_sequence
         self._offset = None if position is None or not position.is_known else position.offset
@@ -168,7 +166,7 @@ class NatsSink:
             if answer.status == NO_RESPONDERS:
                 raise Unavailable(f"{self._destination}: no stream takes its subjects any more: open it again")
             told = json.loads(answer.body)
-        except (nats.errors.Error, OSError, ValueError) as error:
+        except ERRORS as error:
             self._stream = None
             raise translate(error, self._destination, self._settings.secrets()) from error
         if "error" in told:
@@ -192,7 +190,7 @@ class NatsSink:
                 await self._position(wire, await streams.last_sequence(wire, self._name, self._destination))
             except Misconfigured as foreign:
                 return foreign
-            except (Unavailable, nats.errors.Error, OSError, ValueError):
+            except (Unavailable, *ERRORS):
                 pass  # the write's own error is the news
         return translated
 
@@ -201,7 +199,7 @@ class NatsSink:
     async def _found(self, wire: Wire, stream: Stream) -> Position | None:
         try:
             return await self._position(wire, await streams.last_sequence(wire, stream.name, self._destination))
-        except (nats.errors.Error, OSError, ValueError) as error:
+        except ERRORS as error:
             self._stream = None
             raise translate(error, self._destination, self._settings.secrets()) from error
 

@@ -69,12 +69,16 @@ class Wire:
                     closed_cb=self._closed,
                     **login,
                 )
+            except TypeError as error:  # from a credentials file that lacks what it should hold
+                raise ValueError("it holds no user's JWT and seed") from error
             except nats.errors.NoServersError:
                 if self._said is None:
                     raise
                 raise self._said from None  # why the last one did not serve
             await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
             await self._client.flush()
+            if self._said is not None:  # no right to subscribe: nobody waits for an answer yet, so nobody has heard it
+                raise self._said
         self._usable = True
 
     @property
