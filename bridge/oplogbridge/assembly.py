@@ -8,7 +8,8 @@ from oplogbridge.clock import Clock
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.fields import FieldPaths, FieldRules
 from oplogbridge.codec.subjects import Filter
-from oplogbridge.config.settings import AuthSettings, PipelineSettings, Settings, SinkChoice, SourceSettings
+from oplogbridge.config.settings import PipelineSettings, Settings, SinkChoice
+from oplogbridge.config.source_settings import AuthSettings, SourceSettings
 from oplogbridge.sink import Refused, Sink, SinkContext
 from oplogbridge.source.client import APIS, Credentials, OplogClient
 from oplogbridge.spec import PipelineSpec
@@ -61,6 +62,7 @@ def source_of(
         settle_seconds=source.settle,
         make_client=make_client,
         pipelines=[pipeline_of(settings, pipeline, pipelines[pipeline], source.id) for pipeline in pipelines],
+        made_from=(source, keep_raw),
     )
 
 
@@ -103,6 +105,7 @@ def pipeline_of(settings: Settings, name: str, pipeline: PipelineSettings, sourc
         make_sink=_builder(pipeline.sink, SinkContext(owner, name, pipeline.source, source_id)),
         make_dead_letters=dead_letters,
         dead_letters_hold_position=letters_hold_position,
+        made_from=pipeline,
     )
 
 

@@ -14,7 +14,7 @@ from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.state import Holder, StateStore
-from oplogbridge.status import BridgeStatus, PipelineStatus, SourceStatus
+from oplogbridge.status import BridgeStatus, PipelineStatus
 from oplogbridge.supervisor import SourceRunner, SourceSpec
 
 _log = structlog.get_logger()
@@ -35,7 +35,7 @@ class Bridge:
         instance: str | None = None,
         until_caught_up: bool = False,
     ) -> None:
-        self._sources = sources
+        self._wanted = {source.name: source for source in sources}
         self._store = store
         self._clock = clock
         self._jitter = jitter
@@ -44,12 +44,11 @@ class Bridge:
         self._instance = instance
         self._until_caught_up = until_caught_up
         self._stop = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._holder: Holder | None = None
         self.runners: dict[str, SourceRunner] = {}
         self.status = BridgeStatus(instance=instance or _instance_name(), started_at_unix=clock.unix())
-        for source in sources:
-            self.status.sources[source.name] = SourceStatus(source.name)
-            for pipeline in source.pipelines:
-                self.status.pipelines[pipeline.name] = PipelineStatus(pipeline.name, source.name, pipeline.sink_kind)
+        self._show_wanted()
 
     @property
     def store(self) -> StateStore:
@@ -60,6 +59,19 @@ class Bridge:
         self.status.stopping = True
         self._stop.set()
 
+    def reload(self, sources: Sequence[SourceSpec]) -> None:
+        """Run these sources and pipelines from now on. What is made from the same as before goes on untouched; a
+        pipeline that changed is drained and begins anew under the same lease, a source that changed gives it up."""
+        self._wanted = {source.name: source for source in sources}
+        self._show_wanted()
+        self._changed.set()
+
+    def _show_wanted(self) -> None:
+        self.status.show(
+            self._wanted,
+            [(one.name, source.name, one.sink_kind) for source in self._wanted.values() for one in source.pipelines],
+        )
+
     async def run(self, *, admin_url: str | None = None) -> None:
         """Until stopped, or until every pipeline has caught up where that was asked for.
 
@@ -69,47 +81,69 @@ class Bridge:
         try:
             if not await self._open_store():
                 return
-            holder = Holder(
+            self._holder = Holder(
                 instance=self.status.instance,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 admin_url=admin_url,
                 reclaims=self._instance is not None,
             )
-            self.runners = {
-                source.name: SourceRunner(
-                    source,
-                    store=self._store,
-                    holder=holder,
-                    lease_ttl_seconds=self._lease_ttl_seconds,
-                    clock=self._clock,
-                    jitter=self._jitter,
-                    status=self.status.sources[source.name],
-                    pipeline_status={p.name: self.status.pipelines[p.name] for p in source.pipelines},
-                    until_caught_up=self._until_caught_up,
-                )
-                for source in self._sources
-            }
             await self._run_sources()
         finally:
             await self._store.close()
 
     async def _run_sources(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(runner.run()) for runner in self.runners.values()]
-            finished = tasks.create_task(_wait_for(running))
-            stopped = tasks.create_task(_wait_until(self._stop))
-            await asyncio.wait([finished, stopped], return_when=asyncio.FIRST_COMPLETED)
-            if stopped.done() and not finished.done():
+            running: dict[str, asyncio.Task[None]] = {}
+            beside = [tasks.create_task(_wait_until(self._stop))]
+            while self._settle(running, tasks) and not self._stop.is_set():
+                changed = tasks.create_task(_wait_until(self._changed))
+                going = [task for task in running.values() if not task.done()]
+                await asyncio.wait([*going, *beside, changed], return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                self._changed.clear()
+            going = [task for task in running.values() if not task.done()]
+            if going:
                 _log.info("draining", timeout_seconds=self._shutdown_timeout_seconds)
                 for runner in self.runners.values():
                     runner.stop()
-                await asyncio.wait([finished], timeout=self._shutdown_timeout_seconds)
-                if not finished.done():
+                await asyncio.wait(going, timeout=self._shutdown_timeout_seconds)
+                if not all(task.done() for task in going):
                     # Nothing is lost by it: what was in flight is read again from the position.
                     _log.warning("drain timed out, ending anyway")
-            for task in (stopped, finished, *running):
+            for task in (*beside, *going):
                 task.cancel()
+
+    def _settle(self, running: dict[str, asyncio.Task[None]], tasks: asyncio.TaskGroup) -> bool:
+        """Let the wanted sources run, and end those that are not. False once nothing runs any more."""
+        for name, runner in self.runners.items():
+            wanted = self._wanted.get(name)
+            if wanted is None or wanted.made_from != runner.made_from:
+                runner.stop()
+            else:
+                runner.change(wanted, self._status_of(wanted))
+        for name, wanted in self._wanted.items():
+            if name not in running or (running[name].done() and self.runners[name].is_stopping):
+                self.runners[name] = self._runner(wanted)
+                running[name] = tasks.create_task(self.runners[name].run())
+        return not all(task.done() for task in running.values())
+
+    def _runner(self, source: SourceSpec) -> SourceRunner:
+        assert self._holder is not None, "the store is open"
+        return SourceRunner(
+            source,
+            store=self._store,
+            holder=self._holder,
+            lease_ttl_seconds=self._lease_ttl_seconds,
+            clock=self._clock,
+            jitter=self._jitter,
+            status=self.status.sources[source.name],
+            pipeline_status=self._status_of(source),
+            until_caught_up=self._until_caught_up,
+        )
+
+    def _status_of(self, source: SourceSpec) -> dict[str, PipelineStatus]:
+        return {pipeline.name: self.status.pipelines[pipeline.name] for pipeline in source.pipelines}
 
     async def _open_store(self) -> bool:
         """Wait for the state store: without it no lease, no poll, no write. False when stopped meanwhile."""
@@ -152,10 +186,6 @@ class Bridge:
         stopped = [f"{p.name}: {p.error}" for p in self.status.pipelines.values() if p.state == "stopped"]
         if stopped:
             raise Misconfigured("\n".join(stopped))
-
-
-async def _wait_for(tasks: Sequence[asyncio.Task[None]]) -> None:
-    await asyncio.wait(tasks)
 
 
 async def _wait_until(event: asyncio.Event) -> None:

@@ -54,10 +54,12 @@ class Metrics:
             buckets=SECONDS_BUCKETS,
             registry=self._registry,
         )
+        status.poll_observer = lambda source: self._poll.labels(source).observe
+        status.write_observer = lambda pipeline: self._write.labels(pipeline).observe
         for source in status.sources.values():
-            source.observe_poll_seconds = self._poll.labels(source.name).observe
+            source.observe_poll_seconds = status.poll_observer(source.name)
         for pipeline in status.pipelines.values():
-            pipeline.observe_write_seconds = self._write.labels(pipeline.name).observe
+            pipeline.observe_write_seconds = status.write_observer(pipeline.name)
 
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""
@@ -87,6 +89,10 @@ class _StatusCollector(Collector):
                 counter.add_metric(_labels(pipeline), getattr(pipeline, name))
             yield counter
         yield from self._gauges(labels)
+        reloads = CounterMetricFamily("oplog_bridge_config_reloads", "SIGHUPs, by what came of it", labels=["result"])
+        reloads.add_metric(["taken"], self._status.reloads)
+        reloads.add_metric(["refused"], self._status.reload_failures)
+        yield reloads
 
     def _gauges(self, labels: list[str]) -> Iterator[Metric]:
         offset = GaugeMetricFamily("oplog_bridge_offset", "the next sequence to read", labels=labels)

@@ -24,3 +24,4 @@ class PipelineSpec:
     make_sink: Callable[[], Sink]
     make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
     dead_letters_hold_position: bool = True  # False: a crash between a letter and its save doubles the letter
+    made_from: object = None  # equal where the configuration says the same: then a reload leaves the pipeline alone

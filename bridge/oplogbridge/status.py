@@ -5,7 +5,7 @@ Every status is written by one task and read by the admin server in the same loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,10 @@ PipelineState = Literal["waiting", "opening", "running", "retrying", "stopped", 
 
 
 def _ignore(_: float) -> None: ...
+
+
+def _ignore_all(_: str) -> Callable[[float], None]:
+    return _ignore
 
 
 @dataclass(slots=True)
@@ -98,3 +102,24 @@ class BridgeStatus:
     stopping: bool = False
     sources: dict[str, SourceStatus] = field(default_factory=dict)
     pipelines: dict[str, PipelineStatus] = field(default_factory=dict)
+    # Where durations go, by name of a source or a pipeline; the metrics set these.
+    poll_observer: Callable[[str], Callable[[float], None]] = _ignore_all
+    write_observer: Callable[[str], Callable[[float], None]] = _ignore_all
+    reloads: int = 0
+    reload_failures: int = 0
+    reload_error: str | None = None  # why the configuration that is there now is not the one that runs
+
+    def show(self, sources: Iterable[str], pipelines: Iterable[tuple[str, str, str]]) -> None:
+        """Keep the numbers of those that stay; pipelines by name, source and kind of sink."""
+        self.sources = {name: self.sources.get(name) or self._source(name) for name in sources}
+        shown: dict[str, PipelineStatus] = {}
+        for name, source, sink in pipelines:
+            shown[name] = self.pipelines.get(name) or self._pipeline(name, source, sink)
+            shown[name].source, shown[name].sink = source, sink
+        self.pipelines = shown
+
+    def _source(self, name: str) -> SourceStatus:
+        return SourceStatus(name, observe_poll_seconds=self.poll_observer(name))
+
+    def _pipeline(self, name: str, source: str, sink: str) -> PipelineStatus:
+        return PipelineStatus(name, source, sink, observe_write_seconds=self.write_observer(name))

@@ -34,6 +34,25 @@ class SourceSpec:
     settle_seconds: float
     make_client: Callable[[Callable[[], None]], ClosableClient]  # of the check before each request
     pipelines: Sequence[PipelineSpec]
+    made_from: object = None  # of the source alone; as `PipelineSpec.made_from`
+
+
+@dataclass(slots=True)
+class _Running:
+    spec: PipelineSpec
+    pipeline: Pipeline
+    task: asyncio.Task[None]
+    is_ending: bool = False
+
+    def end(self) -> None:
+        """Drain it, once: a second time would cut its closing short."""
+        if not self.is_ending:
+            self.is_ending = True
+            self.pipeline.stop()
+
+    def is_over(self, wanted: PipelineSpec) -> bool:
+        """It has ended because it was told to, or because it was something else."""
+        return self.task.done() and (self.is_ending or self.spec.made_from != wanted.made_from)
 
 
 class SourceRunner:
@@ -65,7 +84,8 @@ class SourceRunner:
         self._queue_seconds = lease_ttl_seconds / 4
         # Two configurations that fence each other at one destination must not do it in a tight loop.
         self._fenced_backoff = Backoff(first_seconds=1.0, max_seconds=60.0, jitter=jitter)
-        self._pipelines: list[Pipeline] = []
+        self._running: dict[str, _Running] = {}  # under the present lease, by pipeline; also those that have ended
+        self._changed = asyncio.Event()
         self._queueing: asyncio.Task[None] | None = None
         self._stopping = False
         self.reader: Reader | None = None  # for `tail`, which asks the holder
@@ -115,10 +135,24 @@ class SourceRunner:
     def stop(self) -> None:
         """Drain: writes in flight are finished and saved, then the lease is released."""
         self._stopping = True
-        for pipeline in self._pipelines:
-            pipeline.stop()
+        for running in self._running.values():
+            running.end()
         if self._queueing is not None:
             self._queueing.cancel()
+
+    def change(self, spec: SourceSpec, pipeline_status: dict[str, PipelineStatus]) -> None:
+        """Run the pipelines of `spec`, which is `made_from` the same source. Those that are made from the same go on
+        untouched; others are drained, and begin anew when they have ended; the lease stays."""
+        self._spec, self._pipeline_status = spec, pipeline_status
+        self._changed.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+    @property
+    def made_from(self) -> object:
+        return self._spec.made_from
 
     async def set_offset(self, pipeline: str, offset: int) -> tuple[Stored | None, Stored]:
         """An operator's `offsets set` for a pipeline that stopped; it tries again at once from there.
@@ -126,10 +160,10 @@ class SourceRunner:
         Raises:
             Misconfigured: The pipeline runs, this process does not hold the lease, or the destination refuses.
         """
-        running = next((one for one in self._pipelines if one.name == pipeline), None)
+        running = self._running.get(pipeline)
         if running is None:
             raise Misconfigured(f"pipeline {pipeline} does not run here now: try again, or stop the instances first")
-        return await running.move(offset)
+        return await running.pipeline.move(offset)
 
     async def _queue_for_lease(self) -> Lease:
         said: str | None = None
@@ -161,25 +195,11 @@ class SourceRunner:
             client,
             poll_interval_seconds=spec.poll_interval_seconds,
             settle_seconds=spec.settle_seconds,
-            shared=len(spec.pipelines) > 1,
             lease=lease,
             clock=self._clock,
             jitter=self._jitter,
             status=self._status,
         )
-        self._pipelines = [
-            Pipeline(
-                pipeline,
-                pages=reader,
-                store=self._store,
-                lease=lease,
-                clock=self._clock,
-                jitter=self._jitter,
-                status=self._pipeline_status[pipeline.name],
-                until_caught_up=self._until_caught_up,
-            )
-            for pipeline in spec.pipelines
-        ]
         self.lease, self.reader = lease, reader
         self._status.lease_held, self._status.epoch = True, lease.epoch
         for pipeline_status in self._pipeline_status.values():
@@ -187,10 +207,8 @@ class SourceRunner:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(lease.keep(self._store)), tasks.create_task(reader.run())]
-                delivering = [tasks.create_task(pipeline.run()) for pipeline in self._pipelines]
-                if self._stopping:
-                    self.stop()
-                await asyncio.wait(delivering)
+                while self._settle(lease, reader, tasks):
+                    await self._wait_for_news()
                 for task in beside:
                     task.cancel()
         except ExceptionGroup as group:  # not `except*`, which would wrap what is raised in it into another group
@@ -199,8 +217,41 @@ class SourceRunner:
                 raise
             raise Fenced(str(fenced.exceptions[0])) from None
         finally:
-            self._pipelines = []
+            self._running = {}
             await client.close()
+
+    def _settle(self, lease: Lease, reader: Reader, tasks: asyncio.TaskGroup) -> bool:
+        """Let run what is wanted, and end what is not. False once nothing runs any more."""
+        wanted = {spec.name: spec for spec in self._spec.pipelines}
+        reader.share_pages(len(wanted) > 1)
+        for name, running in self._running.items():
+            if name not in wanted or wanted[name].made_from != running.spec.made_from:
+                running.end()
+        for name, spec in wanted.items():
+            before = self._running.get(name)
+            if not self._stopping and (before is None or before.is_over(spec)):
+                pipeline = Pipeline(
+                    spec,
+                    pages=reader,
+                    store=self._store,
+                    lease=lease,
+                    clock=self._clock,
+                    jitter=self._jitter,
+                    status=self._pipeline_status[name],
+                    until_caught_up=self._until_caught_up,
+                )
+                self._running[name] = _Running(spec, pipeline, tasks.create_task(pipeline.run()))
+        return not all(running.task.done() for running in self._running.values())
+
+    async def _wait_for_news(self) -> None:
+        """Until a pipeline has ended, or others are wanted."""
+        changed = asyncio.create_task(self._changed.wait())
+        going = [running.task for running in self._running.values() if not running.task.done()]
+        try:
+            await asyncio.wait([changed, *going], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+        self._changed.clear()
 
     async def _release(self, lease: Lease) -> None:
         try:

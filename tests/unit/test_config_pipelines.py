@@ -340,6 +340,21 @@ def test_a_mode_in_defaults_is_checked_against_each_pipelines_sink():
     assert mistakes(data) == [f"pipelines.out.mode: {NO_HEADERS}"]
 
 
+@pytest.mark.parametrize("sink", [KAFKA, {"kind": "file", "path": "f"}])
+def test_exactly_once_may_be_relied_on_where_the_sink_promises_it(sink):
+    for guarantee in ("exactly_once", "at_least_once"):
+        assert pipeline(sink=sink, guarantee=guarantee).guarantee == guarantee
+
+
+@pytest.mark.parametrize("sink", [{"kind": "stdout"}, {"kind": "webhook", "url": "https://hooks.example.com"}])
+def test_exactly_once_is_refused_where_the_sink_promises_less(sink):
+    assert pipeline(sink=sink, guarantee="at_least_once").guarantee == "at_least_once"
+    assert pipeline(sink=sink).guarantee is None
+    kind = sink["kind"]
+    (mistake,) = mistakes(with_pipeline(sink=sink, guarantee="exactly_once"))
+    assert mistake.startswith(f"pipelines.out.guarantee: {kind} delivers at least once: choose another sink")
+
+
 def test_tombstones_are_for_kafka():
     assert pipeline(sink=KAFKA, tombstones=True).tombstones is True
     for sink in (WEBHOOK, REDIS, FILE, {"kind": "stdout"}):

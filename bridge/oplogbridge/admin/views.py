@@ -15,6 +15,7 @@ def status_view(status: BridgeStatus, *, unix_now: float, now: float) -> dict[st
         "instance": status.instance,
         "uptime_seconds": round(unix_now - status.started_at_unix, 1),
         "stopping": status.stopping,
+        "configuration": {"reloads": status.reloads, "error": status.reload_error},
         "sources": {name: _source(source, now) for name, source in status.sources.items()},
         "pipelines": {name: _pipeline(pipeline, unix_now) for name, pipeline in status.pipelines.items()},
     }

@@ -114,7 +114,7 @@ async def _move(settings: Settings, pipeline: str, to: str, action: str) -> None
         await access.store.record(
             AuditRecord(
                 at_unix_seconds=time.time(),
-                actor=f"{_user()}@{socket.gethostname()}",
+                actor=actor(),
                 action=f"offsets {action}",
                 pipeline=pipeline,
                 detail=f"{before or 'none'} -> {offset}",
@@ -137,8 +137,10 @@ def _time_of(offset: int) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _user() -> str:
+def actor() -> str:
+    """Who runs this command, for the audit trail."""
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (KeyError, OSError):  # a container's numeric user has no name
-        return str(os.getuid())
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

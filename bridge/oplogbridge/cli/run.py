@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +14,7 @@ import typer
 
 from oplogbridge.cli.app import ConfigFiles, app, run_async
 from oplogbridge.cli.logs import set_up_logs
+from oplogbridge.cli.reload import Reloader
 from oplogbridge.cli.serving import (
     admin_of,
     bridge_of,
@@ -38,9 +41,11 @@ def run(
         str | None, typer.Option("--admin", help="Where the admin server listens, or off.", metavar="HOST:PORT|off")
     ] = None,
 ) -> None:
-    """Deliver: poll the sources and write to the sinks until stopped (SIGTERM drains)."""
+    """Deliver: poll the sources and write to the sinks until stopped (SIGTERM drains, SIGHUP reloads)."""
+    if not until_caught_up:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before we can reload: what it asks for is read just now
     settings = load_settings(config)
-    run_async(_run(settings, _chosen(settings, pipeline), until_caught_up, _listen(settings, admin)))
+    run_async(_run(config, settings, _chosen(settings, pipeline), until_caught_up, _listen(settings, admin)))
 
 
 def load_settings(paths: list[Path]) -> Settings:
@@ -51,7 +56,13 @@ def load_settings(paths: list[Path]) -> Settings:
     return loaded.settings
 
 
-async def _run(settings: Settings, chosen: frozenset[str] | None, until_caught_up: bool, listen: Listen | None) -> None:
+async def _run(
+    config: list[Path],
+    settings: Settings,
+    chosen: frozenset[str] | None,
+    until_caught_up: bool,
+    listen: Listen | None,
+) -> None:
     set_up_logs(level=settings.log.level, format=settings.log.format)
     clock = SystemClock()
     bridge = bridge_of(settings, clock, only_pipelines=chosen, until_caught_up=until_caught_up)
@@ -60,7 +71,10 @@ async def _run(settings: Settings, chosen: frozenset[str] | None, until_caught_u
         keep_freed_memory()
         progress = asyncio.create_task(show_progress(bridge)) if until_caught_up else None
         try:
-            with drained_by_signals(bridge):
+            with contextlib.ExitStack() as signals:
+                signals.enter_context(drained_by_signals(bridge))
+                if not until_caught_up:
+                    signals.enter_context(Reloader(bridge, settings, config, chosen).on_signal())
                 await bridge.run(admin_url=admin_url)
         finally:
             if progress is not None:

@@ -6,14 +6,13 @@ from oplogbridge.config.load import from_data, load
 from oplogbridge.config.schema import json_schema
 from oplogbridge.config.settings import (
     AdminSettings,
-    AuthSettings,
     FilterSettings,
     LogSettings,
     PipelineSettings,
     Settings,
     SinkChoice,
-    SourceSettings,
 )
+from oplogbridge.config.source_settings import AuthSettings, SourceSettings
 from oplogbridge.config.starts import parse_start, start_text
 from oplogbridge.config.validation import Loaded
 

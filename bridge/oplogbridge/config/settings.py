@@ -17,71 +17,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     InstanceOf,
     SecretStr,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 
 from oplogbridge.codec.payloads import Format, Mode
 from oplogbridge.config.checks import (
     BRIDGE_NAME_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
-    check_header_safe,
     check_key_template,
     check_subject,
     named,
-    refuse_bool,
     refuse_reserved,
 )
 from oplogbridge.config.field_settings import FieldSettings, FieldsSecret, hashes
 from oplogbridge.config.listen import Listen, parse_listen
-from oplogbridge.config.source_urls import api_of, check_encrypted, check_source_url, normal_source_url
+from oplogbridge.config.model import Model, Token, Word, written
+from oplogbridge.config.source_settings import SourceSettings
 from oplogbridge.config.starts import ALLOWED as STARTS_ALLOWED
 from oplogbridge.config.starts import parse_start
-from oplogbridge.durations import DurationBetween, SizeBetween
+from oplogbridge.durations import DurationBetween
 from oplogbridge.sink import Refused, SinkPlugin
 from oplogbridge.source.start import Start
 from oplogbridge.state.urls import check_url
 from oplogbridge.templates import KEY_FIELDS, Template
-
-
-def _written(default: str) -> Any:
-    """A default as it would stand in the file: `validate_default` makes the value of it, the JSON Schema shows it."""
-    return default
-
 
 BridgeName = Annotated[
     str, named(r"[A-Za-z0-9][A-Za-z0-9._-]*", BRIDGE_NAME_CHARACTERS_MAX, "letters, digits, dots, _ and -")
 ]
 Name = Annotated[str, named(r"[a-z0-9][a-z0-9._-]*", NAME_CHARACTERS_MAX, "a-z, 0-9, dots, _ and -")]
 PipelineName = Annotated[Name, AfterValidator(refuse_reserved)]
-Token = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_header_safe)]
-Word = Annotated[str, Field(min_length=1)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
-
-
-class AdminSettings(_Model):
+class AdminSettings(Model):
     """The admin HTTP server: probes and metrics for machines, a page and its API for people."""
 
     listen: Annotated[
         Listen | None,
         BeforeValidator(lambda value: value if isinstance(value, Listen) else parse_listen(value)),
         WithJsonSchema({"type": "string"}),
-    ] = Field(default=_written("127.0.0.1:8090"), description="HOST:PORT, or off")
+    ] = Field(default=written("127.0.0.1:8090"), description="HOST:PORT, or off")
     token: Token | None = Field(
         default=None, description="needed for / and /api unless listen is loopback; /livez, /readyz, /metrics are open"
     )
@@ -92,93 +76,12 @@ class AdminSettings(_Model):
         return self.listen is not None and (self.listen.loopback or self.token is not None)
 
 
-class LogSettings(_Model):
+class LogSettings(Model):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is logged")
     format: Literal["json", "console"] = Field(default="json", description="json for machines, console for people")
 
 
-class AuthSettings(_Model):
-    """Basic (`username`, `password`), or a named token."""
-
-    username: Word | None = Field(default=None, description="Basic: the API user; with password")
-    password: Annotated[SecretStr, Field(min_length=1)] | None = Field(default=None, description="Basic: its password")
-    token: Token | None = Field(default=None, description="instead of username and password")
-    scheme: Literal["Bearer", "Token"] = Field(default="Bearer", description="how the token is sent")
-
-    @field_validator("username")
-    @classmethod
-    def _fits_basic(cls, username: str | None) -> str | None:
-        if username is not None and (":" in username or not username.isprintable()):
-            raise ValueError("must be one line without a colon: Basic authentication splits there")
-        return username
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.token is not None and (self.username is not None or self.password is not None):
-            raise ValueError("takes username and password, or a token, not both")
-        if self.token is None and (self.username is None or self.password is None):
-            raise ValueError("needs username and password, or a token")
-        if self.token is None and self.scheme != "Bearer":
-            raise ValueError("scheme goes with a token")
-        return self
-
-
-class SourceSettings(_Model):
-    """One oplog to poll."""
-
-    # Before `url`, whose check asks for it.
-    allow_http: bool = Field(default=False, description="http:// to another host, with the credentials in clear text")
-    url: Annotated[str, BeforeValidator(check_source_url), AfterValidator(normal_source_url)] = Field(
-        description="the API of one deployment: https://…/api/v4/{backend-deployment-id}, or https://…/api/v1"
-    )
-    api: Literal["v4", "v1"] = Field(default="v4", description="the version of the vendor's API, as `url` has it")
-    id: str = Field(default="", description="what stored offsets name; the default is the url", max_length=500)
-    auth: AuthSettings | None = Field(default=None, description="username and password, or token")
-    poll_interval: Annotated[float, DurationBetween("0s", "1h")] = Field(
-        default=_written("1s"), description="pause between polls; the vendor allows one a second"
-    )
-    page_limit: Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=1000)] = Field(
-        default=1000, description="entries asked for in one poll"
-    )
-    page_bytes_max: Annotated[int, SizeBetween("64KiB", "1GiB")] = Field(
-        default=_written("64MiB"), description="a larger answer halves the limit"
-    )
-    request_timeout: Annotated[float, DurationBetween("100ms", "10m")] = Field(
-        default=_written("30s"), description="for one whole request"
-    )
-    settle: Annotated[float, DurationBetween("0s", "1h")] = Field(
-        default=_written("0s"),
-        description="entries younger than this wait, for sources that commit lower sequences late",
-    )
-    rounded_sequences: Literal["stop", "allow"] = Field(
-        default="stop", description="when sequences look as if they went through a float, which hides entries"
-    )
-
-    @field_validator("id")
-    @classmethod
-    def _default_id(cls, value: str, info: ValidationInfo) -> str:
-        if not value.isprintable():
-            raise ValueError("must be one line of text")
-        if not value and info.data.get("api") == "v1":
-            raise ValueError("needs an id with api: v1, whose URL does not name the deployment")
-        return value or info.data.get("url", "")
-
-    @field_validator("api")
-    @classmethod
-    def _api_of_url(cls, value: str, info: ValidationInfo) -> str:
-        url = info.data.get("url")  # not there: it is a mistake of its own
-        if url is not None and value != api_of(url):
-            raise ValueError(f"api must be {api_of(url)}, as url has it")
-        return value
-
-    @field_validator("url")
-    @classmethod
-    def _encrypted(cls, url: str, info: ValidationInfo) -> str:
-        check_encrypted(url, allow_http=info.data.get("allow_http", True))  # not there: it is a mistake of its own
-        return url
-
-
-class FilterSettings(_Model):
+class FilterSettings(Model):
     """Which entries are delivered: all three conditions together; one that is not given lets everything pass."""
 
     types: Annotated[tuple[Word, ...], Field(min_length=1)] | None = Field(
@@ -213,7 +116,7 @@ def _refuse(info: ValidationInfo, ability: Literal["binary", "tombstones"], text
             raise ValueError(f"{text}: {declared.reason}")
 
 
-class PipelineSettings(_Model):
+class PipelineSettings(Model):
     """One source, one sink, one offset."""
 
     source: str = Field(description="the name of a source")
@@ -221,7 +124,7 @@ class PipelineSettings(_Model):
         Start,
         BeforeValidator(parse_start),
         WithJsonSchema({"type": ["string", "integer"], "description": STARTS_ALLOWED}),
-    ] = Field(default=_written("earliest"), description="used only where there is no offset yet")
+    ] = Field(default=written("earliest"), description="used only where there is no offset yet")
     format: Format = Field(
         default="cloudevents", description="cloudevents, raw (the entry as received), flat (the object), debezium"
     )
@@ -237,10 +140,25 @@ class PipelineSettings(_Model):
     dead_letter: AnySink | None = Field(default=None, description="a sink for on_rejected: dead_letter")
     sink: AnySink = Field(description="kind, and the keys of that sink")
     # Behind `sink`, `format` and `key`, which their checks ask.
+    guarantee: Literal["exactly_once", "at_least_once"] | None = Field(
+        default=None, description="what you rely on: refused where the sink promises less; default: what it promises"
+    )
     mode: Mode = Field(default="structured", description="of format cloudevents: binary has attributes in headers")
     tombstones: bool = Field(default=False, description="Kafka: behind a delete, a record of its key without a value")
     fields_secret: FieldsSecret | None = Field(default=None, description="keys the hashes of hash under fields")
     fields: Mapping[Word, FieldSettings] = Field(default={}, description="what is dropped or hashed, by object type")
+
+    @field_validator("guarantee")
+    @classmethod
+    def _guaranteed(cls, guarantee: str | None, info: ValidationInfo) -> str | None:
+        sink: SinkChoice | None = info.data.get("sink")
+        if guarantee is None or sink is None or sink.plugin is None:
+            return guarantee
+        if guarantee == "exactly_once" and sink.plugin.traits(sink.settings).guarantee != guarantee:
+            raise ValueError(
+                f"{sink.kind} delivers at least once: choose another sink, or at_least_once and drop copies by id"
+            )
+        return guarantee
 
     @field_validator("mode")
     @classmethod
@@ -268,7 +186,7 @@ class PipelineSettings(_Model):
         return fields
 
 
-class Settings(_Model):
+class Settings(Model):
     """The whole configuration. `defaults` has been merged into the pipelines and is empty here."""
 
     name: BridgeName = Field(default="oplog-bridge", description="prefix of all that is kept anywhere")
@@ -276,14 +194,14 @@ class Settings(_Model):
         default=None, description="a unique name: an instance takes its own lease back at once"
     )
     state: SecretStr = Field(
-        default=_written("sqlite:///oplog-bridge.db"),
+        default=written("sqlite:///oplog-bridge.db"),
         description="where offsets and leases live: sqlite, redis or memory URL",
     )
     lease_ttl: Annotated[float, DurationBetween("1s", "5m")] = Field(
-        default=_written("10s"), description="a waiting instance takes over within this time"
+        default=written("10s"), description="a waiting instance takes over within this time"
     )
     shutdown_timeout: Annotated[float, DurationBetween("1s", "1h")] = Field(
-        default=_written("20s"), description="for finishing the writes in flight after SIGTERM"
+        default=written("20s"), description="for finishing the writes in flight after SIGTERM"
     )
     admin: AdminSettings = Field(default_factory=AdminSettings, description="the admin HTTP server")
     log: LogSettings = Field(default_factory=LogSettings, description="logs go to stderr")

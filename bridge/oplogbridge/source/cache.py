@@ -18,6 +18,10 @@ class PageCache:
         self._pages: deque[tuple[float, Page]] = deque()
         self._bytes = 0
 
+    @property
+    def keeps(self) -> bool:
+        return self._pages_max > 0
+
     def add(self, page: Page, now: float) -> None:
         """Keep a page with entries. Pages without any say only what was true at that moment."""
         if not page.entries and not page.malformed:

@@ -50,7 +50,6 @@ class Reader:
         *,
         poll_interval_seconds: float,
         settle_seconds: float = 0.0,
-        shared: bool = True,
         lease: Lease,
         clock: Clock,
         jitter: Callable[[], float],
@@ -62,8 +61,7 @@ class Reader:
         self._lease = lease
         self._clock = clock
         self._status = status
-        # Pages that nobody else will ask for are 15 MiB for nothing.
-        self._cache = PageCache() if shared else PageCache(pages_max=0)
+        self._cache = PageCache()
         self._turns = Turns()
         self._wanted: dict[int, list[asyncio.Future[Page]]] = {}
         self._asked = asyncio.Event()
@@ -81,6 +79,11 @@ class Reader:
         """
         found = self._cache.find(offset, self._clock.monotonic())
         return found if found is not None else await self._ask(offset)
+
+    def share_pages(self, shared: bool) -> None:
+        """Whether pages are kept for others. Those that nobody else will ask for are 15 MiB for nothing."""
+        if shared != self._cache.keeps:
+            self._cache = PageCache() if shared else PageCache(pages_max=0)
 
     @property
     def error(self) -> str | None:
