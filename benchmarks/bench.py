@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import fleet
 import latency
 import machine
 import report
@@ -218,11 +219,12 @@ async def started_source(directory: Path, *options: str) -> AsyncIterator[Source
 
 async def run(arguments: argparse.Namespace) -> int:
     kinds = ["kafka"] if arguments.soak else [kind for kind in SINKS if kind in arguments.sinks.split(",")]
+    kinds = [] if arguments.fleet_only else kinds
     about = machine.lines(peers=arguments.peers)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oplog-bench-")))
         kafka = stack.enter_context(KafkaServer()).start(heap_max="512m") if "kafka" in kinds else None
-        redis = stack.enter_context(RedisServer()).start() if "redis" in kinds else None
+        redis = stack.enter_context(RedisServer()).start() if "redis" in kinds or arguments.fleet else None
         nats = stack.enter_context(NatsServer()).start() if "nats" in kinds else None
         options = ["--entries", str(arguments.entries), "--entry-bytes", str(arguments.entry_bytes), "--prepared"]
         async with started_source(directory, *options) as source:
@@ -231,19 +233,26 @@ async def run(arguments: argparse.Namespace) -> int:
                 await source.prepare_for_peers(sequences)
             bench = Bench(directory, kafka, redis, nats, source, sequences)
             result: dict[str, Any] = {"about": about, "entries": len(sequences), "entry_bytes": arguments.entry_bytes}
-            if arguments.soak:
+            if arguments.fleet_only:
+                pass
+            elif arguments.soak:
                 result["growth"] = await soaked(bench, entries=arguments.soak_entries)
             else:
                 await behind(bench, kinds, rounds=arguments.rounds, peers=arguments.peers)
                 say("live tail")
                 result["latencies"] = await live(bench, [kind for kind in kinds if kind != "webhook"])
+            if not arguments.soak and arguments.fleet:
+                say(f"{arguments.fleet:,} idle sources")
+                assert redis is not None
+                result["fleet"] = await fleet.measured(directory, arguments.fleet, redis.url)
             result["runs"] = bench.runs
     text = report.tables(result)
     print(text)
     if arguments.out != "none":
         path = report.write(ROOT / arguments.out, text, about, _command(arguments))
         say(f"written to {path}: add what you observed")
-    return 0 if report.all_delivered(bench.runs) else 1
+    kept = all(idle.keeps_its_word for idle in result.get("fleet", []) if idle.ended_seconds is not None)
+    return 0 if report.all_delivered(bench.runs) and kept else 1
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -261,6 +270,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sinks", default=",".join(SINKS))
     parser.add_argument("--peers", action="store_true", help="also mq-bridge: pip install 'oplog-bridge[bench]'")
+    parser.add_argument("--fleet", type=int, default=1_000, help="so many idle sources in one process; 0: not measured")
+    parser.add_argument("--fleet-only", action="store_true", help="nothing but the idle sources")
     parser.add_argument("--soak", action="store_true", help="memory over a long catch-up into Kafka, and nothing else")
     parser.add_argument("--soak-entries", type=int, default=SOAK_ENTRIES)
     parser.add_argument("--out", default="benchmarks/results", help="directory for the results, or none")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from fleet import Idle
 from latency import Latency
 from measure import Run, middle
 from peers import PEER
@@ -40,6 +41,8 @@ def tables(result: dict[str, Any]) -> str:
         parts.append(_behind(result["runs"], result["entries"], result["entry_bytes"]))
     if result.get("latencies"):
         parts.append(_live(result["latencies"]))
+    if result.get("fleet"):
+        parts.append(_idle(result["fleet"]))
     if "growth" in result:
         parts.append(_memory(result["growth"]))
     return "\n\n".join(parts)
@@ -87,6 +90,23 @@ def _live(latencies: dict[str, Latency]) -> str:
     ]
     table = _table(["sink", "p50 ms", "p99 ms", "max ms", "entries", "pages"], rows)
     return f"Live tail: from the poll that fetched an entry to a consumer that has it\n\n{table}"
+
+
+def _idle(fleet: Sequence[Idle]) -> str:
+    rows = [
+        [
+            one.name,
+            f"{one.core_percent:.0f} %",
+            f"{one.rss_mib:.0f}",
+            f"{one.polls_a_second:,.0f}",
+            f"{one.shortest_seconds:.3f}",
+            f"{one.started_seconds:.1f}",
+            "–" if one.ended_seconds is None else f"{one.ended_seconds:.1f}",
+        ]
+        for one in fleet
+    ]
+    head = ["state store", "of one core", "RSS MiB", "polls/s", "shortest s between two", "all polled after s"]
+    return f"{fleet[0].sources:,} idle sources in one process\n\n{_table([*head, 'drained in s'], rows)}"
 
 
 def _memory(growth: Growth) -> str:
