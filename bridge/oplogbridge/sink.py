@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -114,6 +114,15 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Release everything, within a few seconds, whatever state the sink is in. Never raises. May come twice."""
+
+
+@runtime_checkable
+class Cautious(Protocol):
+    """What a sink or a state store may also be able to do, for `check --connect`."""
+
+    async def cautions(self) -> Sequence[str]:
+        """Settings of the destination that weaken the promise, or will: eviction, one replica, retention. After `open`;
+        one line each, which ends in the next step. Raises as `open` does."""
 
 
 @dataclass(frozen=True, slots=True)

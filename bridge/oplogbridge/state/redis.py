@@ -15,6 +15,7 @@ from typing import Any
 
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.redis_nodes.address import RedisAddress
+from oplogbridge.redis_nodes.cautions import NOT_ALLOWED, cautions_of
 from oplogbridge.state import FORMAT_VERSION, AuditRecord, Holder, Stored, kept
 from oplogbridge.state import redis_scripts as scripts
 from oplogbridge.state.redis_link import RedisLink
@@ -60,6 +61,13 @@ class RedisStateStore:
             raise
         await self.close()
         self._link = link
+
+    async def cautions(self) -> list[str]:
+        """As `oplogbridge.sink.Cautious`."""
+        try:
+            return cautions_of((await self._opened().call("INFO")).decode(), wait_replicas=None)
+        except Misconfigured:
+            return [NOT_ALLOWED]
 
     async def close(self) -> None:
         link, self._link = self._link, None

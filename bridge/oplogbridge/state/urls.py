@@ -59,6 +59,19 @@ def state_store(url: str, *, name: str, clock: Clock) -> StateStore:
     return MemoryStateStore(clock)
 
 
+def state_permissions(url: str, *, name: str) -> list[str]:
+    """The rights that the store must grant, a line each. Raises as `state_store`."""
+    place = _parse(url)
+    if not isinstance(place, RedisAddress):
+        return []
+    from oplogbridge.state.redis import permissions
+
+    own, *sentinels = permissions(name, place)
+    rules = [f"ACL SETUSER <user> on ><password> resetkeys -@all {own}"]
+    user = "ACL SETUSER <sentinel_username> on ><sentinel_password> resetkeys resetchannels -@all"
+    return rules + [f"at each sentinel: {user} {one}" for one in sentinels]
+
+
 class _Problem(Exception):
     """Never quotes what may be a password: a URL that cannot be split has it anywhere."""
 

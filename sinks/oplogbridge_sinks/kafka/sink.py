@@ -104,6 +104,12 @@ class KafkaSink:
             raise self._refusal
         return self._position
 
+    async def cautions(self) -> list[str]:
+        """As `oplogbridge.sink.Cautious`."""
+        async with self._attempt("look"):
+            assert self._cluster is not None, "after open"
+            return await self._topics.cautions(self._cluster, [*self._constant_topic(), *self._written])
+
     def _new_producer(self) -> Producer:
         try:
             connection = self._settings.connection()

@@ -23,6 +23,10 @@ _UNSAFE_IN_VALUE = re.compile(r"[^A-Za-z0-9-]")
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9._-]")
 _BROKER_DEFAULT = -1
 # A compacted topic is only compacted behind its active segment, so a small one keeps the checkpoint's log small.
+_WEAK = {
+    "unclean.leader.election.enable": ("true", "a fail-over may lose acknowledged events, unseen: set it to false"),
+    "min.insync.replicas": ("1", "what is acknowledged may be on one broker alone: set it to 2, with three replicas"),
+}
 _CHECKPOINT_CONFIGS = {"cleanup.policy": "compact", "segment.bytes": str(16 << 20)}
 # How often a missing topic is looked for again: a broker that has just started answers before it knows them all.
 _LOOKS_MAX = 5
@@ -142,6 +146,26 @@ class Topics:
             limit = (configs or {}).get(name, {}).get("max.message.bytes")
             self._learn_limit(name, int(limit) if limit is not None else None)
         return topics
+
+    async def cautions(self, cluster: Cluster, names: Iterable[str]) -> list[str]:
+        """What in the topics' settings weakens the promise, or will. Pure but for the look."""
+        wanted = sorted({self.checkpoint, *names})
+        configs = await cluster.configs(wanted, [*_WEAK, "retention.ms"])
+        if configs is None:
+            return ["the topics' settings were not looked at: DescribeConfigs would let `check --connect` do so"]
+        found = [
+            f"topic {name} has {key}={value}: {why}"
+            for name in wanted
+            for key, (value, why) in _WEAK.items()
+            if configs[name].get(key) == value
+        ]
+        kept = {name: int(configs[name].get("retention.ms", "-1")) for name in wanted if name != self.checkpoint}
+        days = [
+            f"topic {name} keeps events for {ms / 86_400_000:g} days, read or not"
+            for name, ms in kept.items()
+            if ms >= 0
+        ]
+        return found + days
 
     def _learn_limit(self, name: str, bytes_max: int | None) -> None:
         key = (self._settings.bootstrap_servers, name, self._settings.compression)

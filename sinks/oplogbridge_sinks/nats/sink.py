@@ -104,6 +104,10 @@ class NatsSink:
     async def position(self) -> Position | None:
         return await self._found(*self._opened())
 
+    async def cautions(self) -> list[str]:
+        """As `oplogbridge.sink.Cautious`."""
+        return [*self._opened()[1].cautions]
+
     async def close(self) -> None:
         wire, self._wire = self._wire, None
         self._stream, self._offset = None, None

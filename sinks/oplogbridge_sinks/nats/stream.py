@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -30,6 +31,7 @@ class Stream:
     last_sequence: int  # of the stream, not of an entry
     takes_batches: bool
     message_bytes_max: int  # headers and payload
+    cautions: tuple[str, ...] = ()
 
 
 async def opened(wire: Wire, name: str, subjects: str, settings: NatsSettings, destination: str) -> Stream:
@@ -48,6 +50,7 @@ async def opened(wire: Wire, name: str, subjects: str, settings: NatsSettings, d
         int(answer["state"]["last_seq"]),
         bool(config.get("allow_atomic")) and wire.version >= BATCHES_SINCE,  # an older server says nothing, or echoes
         min(wire.message_bytes_max, size) if size > 0 else wire.message_bytes_max,
+        tuple(_cautions(config)),
     )
 
 
@@ -117,6 +120,19 @@ def _check_config(config: dict[str, Any], destination: str) -> None:
     ]
     if wrong:
         raise Misconfigured(f"{destination}: stream {name} has {', '.join(wrong)}: give this pipeline another stream")
+
+
+def _cautions(config: dict[str, Any]) -> Iterator[str]:
+    name = config["name"]
+    if not config.get("allow_atomic"):
+        yield f"stream {name} has no `allow_atomic`: events are written one by one: set it, on a server from 2.12.1 on"
+    if config.get("num_replicas", 1) == 1:
+        yield f"stream {name} has one replica: what its server loses is gone: set 3 in a cluster"
+    if config.get("storage") == "memory":
+        yield f"stream {name} is in memory: a restart forgets it: use file storage"
+    for limit in ("max_age", "max_msgs", "max_bytes"):
+        if config.get(limit, 0) > 0:
+            yield f"stream {name} has a {limit}: it removes events, read or not"
 
 
 def _headers(encoded: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 from redis.exceptions import AskError, RedisError, ResponseError
 
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
+from oplogbridge.redis_nodes.cautions import NOT_ALLOWED, cautions_of
 from oplogbridge.redis_nodes.nodes import REDIRECTS_MAX, RedisNodes
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
@@ -113,6 +114,14 @@ class RedisSink:
         if offset is None:
             return None
         return Position(int(offset), (source or b"").decode(), (destination or b"").decode())
+
+    async def cautions(self) -> list[str]:
+        """As `oplogbridge.sink.Cautious`."""
+        try:
+            info = self._answer(await self._ask(self._opened(), ("INFO",)))
+        except Misconfigured:
+            return [NOT_ALLOWED]
+        return cautions_of(info.decode(), wait_replicas=self._settings.wait_replicas)
 
     async def close(self) -> None:
         wire, self._wire = self._wire, None
