@@ -28,11 +28,8 @@ from oplogbridge_sinks.kafka.rights import permissions
 
 ROOT = rig.ROOT
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-LOGIN = {
-    "OPLOG_USER": "533bda53027894f69b001055",
-    "OPLOG_PASSWORD": "correct-horse",
-    "FIELDS_SECRET": "sixteen or more!",
-}
+LOGIN = {"OPLOG_USER": "533bda53027894f69b001055", "OPLOG_PASSWORD": "correct-horse"}
+LOGIN |= {"FIELDS_SECRET": "sixteen or more!"}
 
 # Document to who looks at its blocks, in their order: a test below, or a file that has the example in it.
 CLAIMED: dict[str, list[str]] = {

@@ -23,6 +23,7 @@ _UNSAFE_IN_VALUE = re.compile(r"[^A-Za-z0-9-]")
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9._-]")
 _BROKER_DEFAULT = -1
 # A compacted topic is only compacted behind its active segment, so a small one keeps the checkpoint's log small.
+_DAY_MS = 86_400_000
 _WEAK = {
     "unclean.leader.election.enable": ("true", "a fail-over may lose acknowledged events, unseen: set it to false"),
     "min.insync.replicas": ("1", "what is acknowledged may be on one broker alone: set it to 2, with three replicas"),
@@ -148,7 +149,7 @@ class Topics:
         return topics
 
     async def cautions(self, cluster: Cluster, names: Iterable[str]) -> list[str]:
-        """What in the topics' settings weakens the promise, or will. Pure but for the look."""
+        """What in the topics' settings weakens the promise, or will."""
         wanted = sorted({self.checkpoint, *names})
         configs = await cluster.configs(wanted, [*_WEAK, "retention.ms"])
         if configs is None:
@@ -159,13 +160,11 @@ class Topics:
             for key, (value, why) in _WEAK.items()
             if configs[name].get(key) == value
         ]
-        kept = {name: int(configs[name].get("retention.ms", "-1")) for name in wanted if name != self.checkpoint}
-        days = [
-            f"topic {name} keeps events for {ms / 86_400_000:g} days, read or not"
-            for name, ms in kept.items()
-            if ms >= 0
-        ]
-        return found + days
+        for name in wanted:
+            kept_ms = int(configs[name].get("retention.ms", "-1"))
+            if name != self.checkpoint and kept_ms >= 0:
+                found.append(f"topic {name} keeps events for {kept_ms / _DAY_MS:g} days, read or not")
+        return found
 
     def _learn_limit(self, name: str, bytes_max: int | None) -> None:
         key = (self._settings.bootstrap_servers, name, self._settings.compression)
