@@ -19,7 +19,7 @@ from oplogbridge.values import OFFSET_UNKNOWN, Position
 from oplogbridge_sinks.nats import NatsSettings, NatsSink
 from places import NatsPlace
 from scripted import Gate
-from services import NatsServer
+from services import NatsServer, free_port
 from sink_worlds import SinkWorld, offsets_set
 from world import SOURCE_ID, PipelineChoice
 
@@ -314,6 +314,38 @@ async def test_an_account_without_jetstream_is_said(own_nats: Callable[..., Nats
     with pytest.raises(Misconfigured, match="enable JetStream"):
         await sink.open()
     await sink.close()
+
+
+async def test_of_several_servers_one_that_is_down_is_passed_over(nats_server: NatsServer, unique: str) -> None:
+    url = f"nats://127.0.0.1:{free_port()},{nats_server.url}"
+    for attempt in range(6):  # they are tried in any order
+        sink = sink_of(nats_server, unique, url=url)
+        await sink.open()
+        await sink.write(make_batch(attempt + 1))
+        await sink.close()
+
+    assert len(await read_stream(nats_server.url, unique)) == 6
+
+
+async def test_the_largest_message_that_fits_is_written_and_the_next_larger_is_rejected(
+    own_nats: Callable[..., NatsServer], unique: str
+) -> None:
+    server = own_nats(config={"max_payload": 64 * 1024})
+    sink = sink_of(server, unique)
+    await sink.open()
+    taken = offset = 0
+    for size in range(64 * 1024 - 1100, 64 * 1024):  # a byte more each time, through the limit
+        offset += 1
+        try:
+            await sink.write(make_batch(make_event(offset, payload=b"x" * size)))
+            taken += 1
+        except Rejected:
+            break
+    else:
+        pytest.fail("no size was rejected")
+    await sink.write(make_batch(make_event(offset + 1, payload=b"{}"), from_offset=offset))  # the connection lives
+    await sink.close()
+    assert taken > 100
 
 
 async def test_a_mark_keeps_the_streams_last_sequence(nats_server: NatsServer, nats_place: NatsPlace) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -335,6 +337,42 @@ async def test_a_receiver_inside_is_never_reached_unless_allowed(receiver: Recei
     if host in ("127.0.0.1", "localhost"):
         assert isinstance(refused.value, Misconfigured)
         assert "allow_private_addresses" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]", "[fe80::1]"]
+)
+async def test_a_number_that_leads_inside_is_refused_when_the_sink_is_opened(host: str) -> None:
+    settings = WebhookSettings(url=f"http://{host}/hook", allow_http=True)
+    sink = plugin.build(settings, SinkContext("bridge.number", "orders", "shop", "https://source"))
+
+    with pytest.raises(Misconfigured, match="allow_private_addresses"):
+        await sink.open()
+    await sink.close()
+
+
+async def test_a_name_that_leads_inside_at_the_second_look_is_never_connected_to(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: public for whoever checks, private for whoever connects."""
+    looked_up: list[str] = []
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        address = "127.0.0.1" if looked_up else "203.0.114.1"
+        looked_up.append(address)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    settings = WebhookSettings(url=f"http://hooks.example.com:{receiver.port}/hook", allow_http=True, ack_wait="200ms")
+    sink = plugin.build(settings, SinkContext("bridge.rebound", "orders", "shop", "https://source"))
+    for expected in (Unavailable, Misconfigured):
+        await sink.open()
+        with pytest.raises(expected):
+            await sink.write(make_batch(FIRST))
+        await sink.close()
+
+    assert looked_up == ["203.0.114.1", "127.0.0.1"]
+    assert receiver.posts == []
 
 
 async def test_a_proxy_of_the_environment_is_not_asked(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

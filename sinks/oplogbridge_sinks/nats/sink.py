@@ -20,7 +20,7 @@ from typing import Any
 from oplogbridge.errors import Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.templates import Template, token
-from oplogbridge.values import Batch, Event, Position
+from oplogbridge.values import OFFSET_MAX, Batch, Event, Position
 from oplogbridge_sinks.nats import stream as streams
 from oplogbridge_sinks.nats.failures import ERRORS, refusal, translate
 from oplogbridge_sinks.nats.frames import Frames, batch_headers, stream_subject, subject_template
@@ -121,14 +121,18 @@ class NatsSink:
         bytes_max = stream.message_bytes_max - HEADER_BYTES_SPARE
         if max([len(event.payload) for event in events]) <= bytes_max:
             return None
+        # All that a message can have, and its command as well, which does not count: a server ends the connection of
+        # whoever sends a byte too much, and would do so again and again.
+        more = batch_headers(b"x" * 22, EVENTS_MAX) + b"Nats-Batch-Commit: 1\r\n" + self._expectation()
         for index, event in enumerate(events):
             if len(event.payload) > bytes_max:
-                headers = self._frames.message(
-                    event, self._frames.position(event.sequence) + batch_headers(b"x" * 22, 1)
-                )
-                if len(headers) > stream.message_bytes_max:
+                whole = self._frames.message(event, more + self._frames.position(OFFSET_MAX))
+                if len(whole) > stream.message_bytes_max:
                     return index
         return None
+
+    def _expectation(self) -> bytes:
+        return b"Nats-Expected-Last-Sequence: %d\r\n" % self._last_sequence
 
     async def _write(self, batch: Batch) -> Position:
         wire, stream = self._opened()
@@ -145,10 +149,9 @@ class NatsSink:
         commands: list[bytes] = prepared[1]
         events, frames = batch.events, self._frames
         count = len(events)
-        expected = b"Nats-Expected-Last-Sequence: %d\r\n" % self._last_sequence
         end = b"Nats-Batch-Commit: 1\r\n" + frames.position(batch.next_offset)
         inbox = wire.next_inbox()
-        first = batch_headers(batch_id, 1) + expected
+        first = batch_headers(batch_id, 1) + self._expectation()
         if count == 1:
             request = frames.message(events[0], first + end, inbox)
         else:
@@ -160,7 +163,7 @@ class NatsSink:
         last = len(batch.events) - 1
         for index, event in enumerate(batch.events):
             next_offset = batch.next_offset if index == last else event.sequence + 1
-            more = b"Nats-Expected-Last-Sequence: %d\r\n" % self._last_sequence + self._frames.position(next_offset)
+            more = self._expectation() + self._frames.position(next_offset)
             await self._published(wire, self._frames.message(event, more, wire.next_inbox()), 1)
 
     async def _published(self, wire: Wire, request: bytes, count: int) -> None:

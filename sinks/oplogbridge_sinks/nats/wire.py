@@ -75,6 +75,7 @@ class Wire:
                 if self._said is None:
                     raise
                 raise self._said from None  # why the last one did not serve
+            self._said = None  # what other servers said before this one answered
             await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
             await self._client.flush()
             if self._said is not None:  # no right to subscribe: nobody waits for an answer yet, so nobody has heard it
@@ -106,13 +107,18 @@ class Wire:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._awaited = (f"{self._inbox}.{self._asked}", answer)
         self._usable = False  # until the answer is here: a late one must not meet the next request
-        async with asyncio.timeout(self._settings.timeout):
-            transport = self._client._transport
-            if transport is None or self._client.is_closed:
-                raise nats.errors.ConnectionClosedError
-            transport.write(commands)
-            await transport.drain()  # type: ignore[no-untyped-call]
-            found = await answer
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                transport = self._client._transport
+                if transport is None or self._client.is_closed:
+                    raise nats.errors.ConnectionClosedError
+                transport.write(commands)
+                await transport.drain()  # type: ignore[no-untyped-call]
+                found = await answer
+        finally:
+            self._awaited = None
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen, also by whoever was cancelled in the moment in which it came
         self._usable = True
         return found
 

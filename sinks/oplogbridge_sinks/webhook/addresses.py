@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
 
 from aiohttp import AddrInfoType
 
+NOT_PUBLIC = "its address is not a public one"
 _UNICAST = IPv6Network("2000::/3")  # all of IPv6 that the internet routes; site-local, local NAT64 and others are not
 _NAT64 = IPv6Network("64:ff9b::/96")  # the IPv4 address is in its last four bytes
 # What Python 3.11's tables do not know of, or call global: protocol assignments, 6to4 relays, documentation.
@@ -21,6 +23,14 @@ _DOCUMENTATION = IPv6Network("3fff::/20")
 
 class ForbiddenAddress(OSError):
     """The receiver is at an address that must not be reached."""
+
+
+def leads_inside(url: str) -> bool:
+    """Whether the host is a number, not a name, of an address that is not public."""
+    try:
+        return not is_public(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 def is_public(text: str) -> bool:
@@ -51,5 +61,5 @@ def public_socket(info: AddrInfoType) -> socket.socket:
     addresses of a name, and makes one nameless error of different ones."""
     family, kind, protocol, _, address = info
     if not is_public(str(address[0])):
-        raise ForbiddenAddress("its address is not a public one")
+        raise ForbiddenAddress(NOT_PUBLIC)
     return socket.socket(family, kind, protocol)

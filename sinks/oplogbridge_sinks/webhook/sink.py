@@ -27,7 +27,7 @@ from oplogbridge.backoff import retry_after_seconds
 from oplogbridge.errors import BridgeError, Misconfigured, Rejected, Unavailable
 from oplogbridge.sink import Refused, SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
-from oplogbridge_sinks.webhook.addresses import ForbiddenAddress, public_socket
+from oplogbridge_sinks.webhook.addresses import NOT_PUBLIC, ForbiddenAddress, leads_inside, public_socket
 from oplogbridge_sinks.webhook.attempts import attempts_of
 from oplogbridge_sinks.webhook.settings import WebhookSettings
 from oplogbridge_sinks.webhook.wire import Requests
@@ -88,9 +88,12 @@ class WebhookSink:
         return f"webhook:{self._settings.url.partition('?')[0]}"  # a query may hold a secret
 
     async def open(self) -> Position | None:
-        """Nothing is sent before there is an event."""
+        """Nothing is sent before there is an event. A name is looked up when it is connected to; a number says now
+        where it leads."""
         await self.close()
         settings = self._settings
+        if not settings.allow_private_addresses and leads_inside(settings.url):
+            raise _translate(ForbiddenAddress(NOT_PUBLIC), self.destination)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=settings.pending_max,
