@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick kill-test real-data lint types fmt bench golden docs build clean \
+.PHONY: simulate mutants help setup demo test test-quick kill-test real-data lint types fmt bench golden docs build clean \
         services services-stop services-status services-install
 
 help: ## This list
@@ -78,6 +78,12 @@ services-install: setup ## Fetch Kafka's jars, once (needs a JDK >= 17 and Maven
 	@$(BIN)/python tests/services install
 
 # ---- the rest
+
+simulate: setup ## The whole line in a simulated world; SEEDS=20000, FIRST=0
+	cd tests && PYTHONPATH=.:../bridge:../sinks ../$(BIN)/python -m simulation --seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0)
+
+mutants: setup ## Break the code on purpose, and find the seed that shows each way
+	cd tests && PYTHONPATH=.:../bridge:../sinks ../$(BIN)/python -m simulation --mutants
 
 bench: setup services-install ## How fast; PEERS=1 also measures the others
 	$(if $(PEERS),$(PIP) -e '.[bench]')

@@ -52,8 +52,8 @@ class Delivery:
         delivered: frozenset[int],
         until_caught_up: bool = False,
     ) -> None:
-        """`saved` is the last acknowledged save under this lease's token, also of an earlier delivery, and `delivered`
-        what was delivered beyond it."""
+        """Of this lease, also from an earlier delivery: `saved` is the last acknowledged save or the resolved start,
+        `delivered` what lies beyond it."""
         self._spec = spec
         self._sink = sink
         self._pages = pages
@@ -87,12 +87,13 @@ class Delivery:
         # A store that lost its data while our token still holds must not make us resolve `latest` again.
         known = stored if stored is not None else self.saved
         self._stored = stored
-        choice = choose_offset(position, known, pipeline=spec.name, source=spec.source_id, destination=sink.destination)
-        match choice:
+        names = {"pipeline": spec.name, "source": spec.source_id, "destination": sink.destination}
+        match choose_offset(position, known, **names):
             case Stop(reason):
                 raise Misconfigured(reason)
             case ResolveStart():
                 offset = await resolve(spec.start, self._pages)
+                self.saved = Stored(offset, None, spec.source_id, sink.destination)  # once, even if no save comes back
             case GoOn(offset, warning):
                 if warning is not None:
                     self._status.rewinds += 1
