@@ -67,8 +67,7 @@ class Delivery:
         self._position: Position | None = None  # what the sink proved last
         self._stored: Stored | None = None  # what the store holds, as far as we know
         self._refusals = Refusals(spec, lease, status)
-        self._heartbeat_at = 0.0
-        self._save_at = 0.0
+        self._heartbeat_at = self._save_at = 0.0
         self._unsaved_offset: int | None = None  # delivered, and left to the next save
         self._make_by_key = partial(
             ByKey, sink, spec.traits, self, lease=lease, clock=clock, jitter=jitter, status=status
@@ -87,8 +86,8 @@ class Delivery:
         # A store that lost its data while our token still holds must not make us resolve `latest` again.
         known = stored if stored is not None else self.saved
         self._stored = stored
-        names = {"pipeline": spec.name, "source": spec.source_id, "destination": sink.destination}
-        match choose_offset(position, known, **names):
+        choice = choose_offset(position, known, pipeline=spec.name, source=spec.source_id, destination=sink.destination)
+        match choice:
             case Stop(reason):
                 raise Misconfigured(reason)
             case ResolveStart():
