@@ -118,9 +118,9 @@ class Bridge:
         """Let the wanted sources run, and end those that are not. False once nothing runs any more."""
         for name, runner in self.runners.items():
             wanted = self._wanted.get(name)
-            if wanted is None or wanted.made_from != runner.made_from:
+            if wanted is None or wanted.made_from != runner.spec.made_from:
                 runner.stop()
-            else:
+            elif wanted is not runner.spec:
                 runner.change(wanted, self._status_of(wanted))
         for name, wanted in self._wanted.items():
             if name not in running or (running[name].done() and self.runners[name].is_stopping):

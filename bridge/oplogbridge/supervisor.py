@@ -151,8 +151,8 @@ class SourceRunner:
         return self._stopping
 
     @property
-    def made_from(self) -> object:
-        return self._spec.made_from
+    def spec(self) -> SourceSpec:
+        return self._spec
 
     async def set_offset(self, pipeline: str, offset: int) -> tuple[Stored | None, Stored]:
         """An operator's `offsets set` for a pipeline that stopped; it tries again at once from there.
