@@ -110,9 +110,9 @@ class SqliteFile:
     def _connect(self) -> None:
         connection = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
         self._connection = connection
-        application_id = _pragma(connection, "application_id")
+        # In this order: whoever creates the file just now makes tables and id in one step.
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if tables and application_id != _APPLICATION_ID:
+        if tables and _pragma(connection, "application_id") != _APPLICATION_ID:
             raise Misconfigured(f"{self.path} is another program's SQLite database: name another file in `state:`")
         kept.check_format(_pragma(connection, "user_version"), str(self.path))
         # Where a file system has no shared memory SQLite stays with its rollback journal, which is as durable.
