@@ -134,7 +134,9 @@ async def _nats(arguments: argparse.Namespace, events: Sequence[Event]) -> tuple
     from oplogbridge_sinks.nats.frames import Frames, batch_headers, subject_template
 
     where, context = urlsplit(arguments.url), SinkContext("alone", "bench", "bench", "bench")
-    frames = Frames(subject_template(f"{arguments.into}.{{type}}.{{operation}}", context), context, arguments.into)
+    frames = Frames(
+        subject_template(f"{arguments.into}.{{type}}.{{operation}}", context), context, arguments.into, [">"]
+    )
     batches: list[bytes] = []
     for number, write in enumerate(_writes(events, 1)):
         batch_id, count = b"%022d" % number, len(write)

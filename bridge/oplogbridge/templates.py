@@ -24,6 +24,17 @@ def token(value: str) -> str:
     return _UNSAFE_IN_TOKEN.sub(_percent_encoded, value)
 
 
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a NATS pattern (`*` one token, a last `>` one or more) covers a subject."""
+    wanted, present = pattern.split("."), subject.split(".")
+    for index, part in enumerate(wanted):
+        if part == ">" and index == len(wanted) - 1:
+            return len(present) > index
+        if index >= len(present) or part not in ("*", present[index]):
+            return False
+    return len(wanted) == len(present)
+
+
 def header_value(value: str) -> str:
     """A value as CloudEvents wants it in a header of HTTP or NATS: all but visible ASCII is percent-encoded, and so are
     the double quote and the percent sign."""

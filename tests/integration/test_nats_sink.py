@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -269,6 +270,72 @@ async def test_a_stream_may_have_a_smaller_limit_for_a_message_than_the_server(
         await sink.close()
 
     assert [one.sequence_of_the_oplog for one in await read_stream(nats_server.url, unique)] == [1, 3]
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"object_type": "t" * 5_000}, "longer than"),  # the server would end the connection, again and again
+        ({"object_type": ""}, "empty token"),
+        ({"key": b"k" * 40_000}, "and headers are more than"),
+        ({"key": "\xe9".encode() * 7_000}, "and headers are more than"),  # percent-encoded it is three times as long
+    ],
+)
+async def test_an_event_that_can_be_no_message_is_rejected_behind_all_that_came_before_it(
+    own_nats: Callable[..., NatsServer], unique: str, atomic: bool, changes: dict[str, Any], why: str
+) -> None:
+    server = own_nats(config={"max_payload": 64 * 1024})
+    async with stream_client(server.url) as jetstream:
+        await made(jetstream, unique, allow_atomic=atomic)
+    sink = sink_of(server, unique)
+    await sink.open()
+
+    with pytest.raises(Rejected, match=why) as rejected:
+        await sink.write(make_batch(1, make_event(2, payload=b"x" * 30_000, **changes), 3))
+    await sink.write(make_batch(3, from_offset=2))  # the connection lives
+    await sink.close()
+
+    assert rejected.value.event.sequence == 2
+    assert [one.sequence_of_the_oplog for one in await read_stream(server.url, unique)] == [1, 3]
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_an_event_that_is_no_subject_of_the_stream_does_not_get_into_another_stream(
+    nats_server: NatsServer, unique: str, atomic: bool
+) -> None:
+    other = f"{unique}-other"
+    async with stream_client(nats_server.url) as jetstream:
+        await jetstream.add_stream(name=unique, subjects=[f"{unique}.user.*"], allow_atomic=atomic)
+        await jetstream.add_stream(name=other, subjects=[f"{unique}.order.*"], allow_atomic=atomic)
+        sink = sink_of(nats_server, unique)
+        await sink.open()
+        await sink.write(make_batch(1, 2))
+        for _attempt in range(2):
+            with pytest.raises(Misconfigured, match=f"{unique}.order.update of sequence 3 is not: add it"):
+                await sink.write(make_batch(make_event(3, object_type="order"), 4))
+
+        config = (await jetstream.stream_info(unique)).config
+        await jetstream.delete_stream(other)
+        await jetstream.update_stream(config.evolve(subjects=[f"{unique}.*.*"]))
+        assert await sink.open() is not None
+        await sink.write(make_batch(make_event(3, object_type="order"), 4))
+        await sink.close()
+
+    assert [one.sequence_of_the_oplog for one in await read_stream(nats_server.url, unique)] == [1, 2, 3, 4]
+
+
+async def test_a_stream_into_which_the_server_writes_markers_is_refused(nats_server: NatsServer, unique: str) -> None:
+    config = {"name": unique, "subjects": [f"{unique}.>"], "allow_atomic": True, "max_age": 10**9, "storage": "file"}
+    markers = {"subject_delete_marker_ttl": 5 * 10**9, "allow_msg_ttl": True, "allow_rollup_hdrs": True}
+    async with stream_client(nats_server.url) as jetstream:  # whose own configuration does not have that
+        answer = await jetstream._nc.request(f"$JS.API.STREAM.CREATE.{unique}", json.dumps(config | markers).encode())
+    assert b"error" not in answer.data, answer.data
+    sink = sink_of(nats_server, unique)
+
+    with pytest.raises(Misconfigured, match="subject_delete_marker_ttl"):
+        await sink.open()
+    await sink.close()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oplogbridge.codec.subjects import Filter, matches, token
+from oplogbridge.codec.subjects import Filter
+from oplogbridge.templates import matches, token
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,11 @@
-"""NATS-like subjects `{source}.{type}.{operation}`, their safe tokens, and filters over them. Pure."""
+"""Filters over NATS-like subjects `{source}.{type}.{operation}`. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from oplogbridge.templates import token
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a NATS pattern (`*` one token, a last `>` one or more) covers a subject."""
-    wanted, present = pattern.split("."), subject.split(".")
-    for index, part in enumerate(wanted):
-        if part == ">" and index == len(wanted) - 1:
-            return len(present) > index
-        if index >= len(present) or part not in ("*", present[index]):
-            return False
-    return len(wanted) == len(present)
+from oplogbridge.templates import matches, token
 
 
 @dataclass(slots=True)

@@ -10,20 +10,30 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from oplogbridge.errors import Misconfigured, Rejected
 from oplogbridge.sink import SinkContext
-from oplogbridge.templates import Template, header_value, token
+from oplogbridge.templates import Template, header_value, matches, token
 from oplogbridge.values import Event, Headers
 
+SUBJECT_BYTES_MAX = 3_840  # a server ends the connection on a command line over 4096 bytes: less an inbox and lengths
 _SAFE_KEY = re.compile(rb"[!#$&-~]*")  # visible ASCII but `"` and `%`
 _SAFE_CHARACTERS = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class Frames:
-    """Lays out the messages of one pipeline."""
+    """Lays out the messages of one pipeline for a stream that takes `taken`, patterns of subjects.
 
-    def __init__(self, subject: Template, context: SinkContext, destination: str) -> None:
+    Raises, where an event is laid out:
+        Rejected: No server takes its subject.
+        Misconfigured: The stream does not take its subject. Sent nevertheless, it would be stored in another stream
+            that does, and once more with each new attempt.
+    """
+
+    def __init__(self, subject: Template, context: SinkContext, destination: str, taken: Sequence[str]) -> None:
         self._subject = subject
+        self._taken = taken
+        self._shown_destination = destination
         self._subjects: dict[str, bytes] = {}
         self._id_prefix = f"Nats-Msg-Id: {header_value(context.source)}-".encode()
         self._position = (
@@ -64,7 +74,7 @@ class Frames:
             commands.append(
                 b"HPUB %b %d %d\r\n%b%b\r\n"
                 % (
-                    subjects.get(subject) or self._encoded(subject),
+                    subjects.get(subject) or self._encoded(subject, event),
                     size,
                     size + len(payload),
                     headers,
@@ -84,7 +94,8 @@ class Frames:
             event.id.encode(),
             more,
         )
-        size, subject = len(headers), self._encoded(self._subject.destination(event.object_type, event.operation))
+        subject = self._encoded(self._subject.destination(event.object_type, event.operation), event)
+        size = len(headers)
         return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
             subject,
             inbox,
@@ -98,7 +109,19 @@ class Frames:
         """Headers of the last message."""
         return f"Oplog-Offset: {next_offset}\r\n{self._position}".encode()
 
-    def _encoded(self, subject: str) -> bytes:
+    def _encoded(self, subject: str, event: Event) -> bytes:
+        known = self._subjects.get(subject)
+        if known is not None:
+            return known
+        if not all(subject.split(".")):
+            raise Rejected(event, f"its subject {subject!r} has an empty token, which no NATS server takes")
+        if len(subject.encode()) > SUBJECT_BYTES_MAX:
+            raise Rejected(event, f"its subject is longer than the {SUBJECT_BYTES_MAX} bytes that a NATS server takes")
+        if not any(matches(pattern, subject) for pattern in self._taken):
+            raise Misconfigured(
+                f"{self._shown_destination}: the stream takes {', '.join(self._taken)}, which {subject} of sequence "
+                f"{event.sequence} is not: add it to the stream's subjects, or change `subject`"
+            )
         if len(self._subjects) >= Template.CACHE_ENTRIES_MAX:
             self._subjects.clear()
         found = self._subjects[subject] = subject.encode()

@@ -30,7 +30,6 @@ from oplogbridge_sinks.nats.wire import NO_RESPONDERS, Wire
 
 EVENTS_MAX = 1_000  # of an atomic batch; a server refuses more
 BYTES_MAX = 4 * 1024 * 1024
-HEADER_BYTES_SPARE = 16 * 1024  # a payload that leaves this much room needs no exact look
 
 
 class NatsSink:
@@ -39,7 +38,8 @@ class NatsSink:
         self._context = context
         self._name = _stream_name(settings, context)
         self._destination = f"nats:{self._name}/{_shown(settings.subject, context)}"
-        self._frames = Frames(subject_template(settings.subject, context), context, self._destination)
+        self._subject = subject_template(settings.subject, context)
+        self._frames = Frames(self._subject, context, self._destination, ())
         self._wire: Wire | None = None
         self._stream: Stream | None = None
         self._last_sequence = 0  # of the stream
@@ -59,16 +59,26 @@ class NatsSink:
             position = await self._position(wire, stream.last_sequence)
         except ERRORS as error:
             raise translate(error, self._destination, self._settings.secrets()) from error
+        self._frames = Frames(self._subject, self._context, self._destination, stream.subjects)
         self._stream, self._last_sequence = stream, stream.last_sequence
         self._offset = None if position is None or not position.is_known else position.offset
         return position
 
     async def prepare(self, events: Sequence[Event]) -> object:
-        """The commands of an atomic batch."""
-        if self._stream is None or not self._stream.takes_batches:
+        """The commands of an atomic batch; None where there is none for all of these events."""
+        stream = self._stream
+        if stream is None or not stream.takes_batches:
             return None
         batch_id = secrets.token_hex(11).encode()
-        return batch_id, self._frames.batch(events, batch_id)
+        try:
+            commands = self._frames.batch(events, batch_id)
+        except (Rejected, Misconfigured):
+            return None  # `write` says it, when it is this event's turn
+        if max(map(len, commands)) + len(self._more_max()) > stream.message_bytes_max and self._rejected(
+            events, stream
+        ):
+            return None
+        return batch_id, commands
 
     async def write(self, batch: Batch) -> Position | None:
         stream = self._opened()[1]
@@ -77,18 +87,14 @@ class NatsSink:
                 f"{self._destination}: the batch begins at {batch.from_offset}, the position is {self._offset}; "
                 "go on from there"
             )
-        rejected = self._rejected(batch.events, stream)
-        if rejected is not None:
-            before = batch.before(rejected)
+        prepared: Any = batch.prepared or await self.prepare(batch.events)
+        if prepared is None and (rejected := self._rejected(batch.events, stream)) is not None:
+            index, reason = rejected
+            before = batch.before(index)
             if before is not None:
-                await self._write(before)
-            size = len(batch.events[rejected].payload)
-            raise Rejected(
-                batch.events[rejected],
-                f"its {size} bytes and headers are more than the {stream.message_bytes_max} that the server and the "
-                "stream take; raise `max_payload` and `max_msg_size` there",
-            )
-        return await self._write(batch)
+                await self._write(before, await self.prepare(before.events))
+            raise Rejected(batch.events[index], reason)
+        return await self._write(batch, prepared)
 
     async def move(self, offset: int) -> Position | None:
         """Nothing is kept there: a message is an event. The state store has the offset, beside what stands here."""
@@ -116,37 +122,40 @@ class NatsSink:
 
     # Writing -------------------------------------------------------------------------------------------------------
 
-    def _rejected(self, events: Sequence[Event], stream: Stream) -> int | None:
-        """The first event that is too large, and nearly always none: so the largest is looked at first."""
-        bytes_max = stream.message_bytes_max - HEADER_BYTES_SPARE
-        if max([len(event.payload) for event in events]) <= bytes_max:
-            return None
-        # All that a message can have, and its command as well, which does not count: a server ends the connection of
-        # whoever sends a byte too much, and would do so again and again.
-        more = batch_headers(b"x" * 22, EVENTS_MAX) + b"Nats-Batch-Commit: 1\r\n" + self._expectation()
+    def _rejected(self, events: Sequence[Event], stream: Stream) -> tuple[int, str] | None:
+        """The first event that can be no message there, and why."""
+        more = self._more_max()
         for index, event in enumerate(events):
-            if len(event.payload) > bytes_max:
-                whole = self._frames.message(event, more + self._frames.position(OFFSET_MAX))
-                if len(whole) > stream.message_bytes_max:
-                    return index
+            try:
+                size = len(self._frames.message(event, more))
+            except Rejected as rejected:
+                return index, rejected.reason
+            if size > stream.message_bytes_max:
+                return index, (
+                    f"its {len(event.payload)} bytes and headers are more than the {stream.message_bytes_max} that the "
+                    "server and the stream take; raise `max_payload` and `max_msg_size` there"
+                )
         return None
+
+    def _more_max(self) -> bytes:
+        """All headers that a message can have besides. Sizes count the command as well, which the server does not: it
+        ends the connection of whoever sends a byte too much, and would do so again and again."""
+        position = self._frames.position(OFFSET_MAX)
+        return batch_headers(b"x" * 22, EVENTS_MAX) + b"Nats-Batch-Commit: 1\r\n" + self._expectation() + position
 
     def _expectation(self) -> bytes:
         return b"Nats-Expected-Last-Sequence: %d\r\n" % self._last_sequence
 
-    async def _write(self, batch: Batch) -> Position:
+    async def _write(self, batch: Batch, prepared: Any) -> Position:
         wire, stream = self._opened()
         if stream.takes_batches:
-            await self._write_batch(wire, batch)
+            await self._write_batch(wire, batch, *prepared)
         else:
             await self._write_one_by_one(wire, batch)
         self._offset = batch.next_offset
         return self._at(batch.next_offset)
 
-    async def _write_batch(self, wire: Wire, batch: Batch) -> None:
-        prepared: Any = batch.prepared or await self.prepare(batch.events)
-        batch_id: bytes = prepared[0]
-        commands: list[bytes] = prepared[1]
+    async def _write_batch(self, wire: Wire, batch: Batch, batch_id: bytes, commands: list[bytes]) -> None:
         events, frames = batch.events, self._frames
         count = len(events)
         end = b"Nats-Batch-Commit: 1\r\n" + frames.position(batch.next_offset)

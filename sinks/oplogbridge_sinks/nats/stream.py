@@ -31,6 +31,7 @@ class Stream:
     last_sequence: int  # of the stream, not of an entry
     takes_batches: bool
     message_bytes_max: int  # headers and payload
+    subjects: tuple[str, ...]  # that it takes
     cautions: tuple[str, ...] = ()
 
 
@@ -50,6 +51,7 @@ async def opened(wire: Wire, name: str, subjects: str, settings: NatsSettings, d
         int(answer["state"]["last_seq"]),
         bool(config.get("allow_atomic")) and wire.version >= BATCHES_SINCE,  # an older server says nothing, or echoes
         min(wire.message_bytes_max, size) if size > 0 else wire.message_bytes_max,
+        tuple(config.get("subjects") or ()),
         tuple(_cautions(config)),
     )
 
@@ -114,6 +116,8 @@ def _check_config(config: dict[str, Any], destination: str) -> None:
             "`persist_mode` async, which acknowledges what it can lose": config.get("persist_mode") == "async",
             "a mirror, which takes no messages": bool(config.get("mirror")),
             "sources, which write into it": bool(config.get("sources")),
+            # Where the last message of a subject expires, the server itself writes that into the stream.
+            "`subject_delete_marker_ttl`, which writes into it": bool(config.get("subject_delete_marker_ttl")),
             "`sealed`": bool(config.get("sealed")),
         }.items()
         if is_so
@@ -130,7 +134,7 @@ def _cautions(config: dict[str, Any]) -> Iterator[str]:
         yield f"stream {name} has one replica: what its server loses is gone: set 3 in a cluster"
     if config.get("storage") == "memory":
         yield f"stream {name} is in memory: a restart forgets it: use file storage"
-    for limit in ("max_age", "max_msgs", "max_bytes"):
+    for limit in ("max_age", "max_msgs", "max_bytes", "max_msgs_per_subject"):
         if config.get(limit, 0) > 0:
             yield f"stream {name} has a {limit}: it removes events, read or not"
 
