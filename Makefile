@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: simulate mutants help setup demo test test-quick kill-test real-data lint types fmt bench golden docs build clean \
+.PHONY: simulate mutants help setup demo test test-quick chaos real-data lint types fmt bench golden docs build clean \
         services services-stop services-status services-install
 
 help: ## This list
@@ -45,8 +45,8 @@ test: setup ## The whole suite, with real servers; ARGS="-k redis -x"
 test-quick: setup ## Without servers: unit, property and in-memory contract tests
 	$(BIN)/python -m pytest tests/unit tests/properties tests/contract --no-servers $(ARGS)
 
-kill-test: setup services-install ## Kill everything, again and again, and count what arrived (minutes)
-	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+chaos: setup services-install ## Every fault on every sink, on real servers (half an hour); SINK=kafka FAULT=kill N=50
+	cd tests && ../$(BIN)/python -m chaos $(if $(SINK),--sink $(SINK)) $(if $(FAULT),--fault $(FAULT)) $(if $(N),-n $(N)) $(ARGS)
 
 real-data: setup services-install ## Carry a real, public change history through every sink and compare
 	$(BIN)/python tests/real_data.py $(ARGS)

@@ -25,7 +25,6 @@ settings.load_profile("ci" if _IN_CI else "laptop")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="fault tests at their full size (minutes, not seconds)")
     parser.addoption("--no-servers", action="store_true", help="skip what needs a real Redis or Kafka")
 
 
@@ -39,12 +38,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"repeat the generated cases with: --hypothesis-seed={config.getoption('hypothesis_seed')}"
-
-
-@pytest.fixture
-def full(request: pytest.FixtureRequest) -> bool:
-    """Whether to run at full size."""
-    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture

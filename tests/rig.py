@@ -82,8 +82,25 @@ class EmulatorProcess:
         """Play these as the log's next entries, as `--load` would."""
         self._send("POST", "/_emulator/entries", b"\n".join(json.dumps(entry).encode() for entry in entries))
 
+    def write(self, entries: int) -> int:
+        """The workload writes so many more; the last one's sequence."""
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self.root}/_emulator/workload?entries={entries}", method="POST"),
+            timeout=WITHIN_SECONDS,
+        ) as answer:
+            return int(json.load(answer)["sequences"][-1])
+
     def fault(self, **fault: Any) -> None:
         self._send("POST", "/_emulator/faults", json.dumps([fault]).encode())
+
+    def faults_left(self) -> int:
+        """Faults that have not struck yet."""
+        found: list[Any] = self._get(f"{self.root}/_emulator/faults")
+        return len(found)
+
+    def clear_faults(self) -> None:
+        """Take all back; what was held goes on."""
+        self._send("DELETE", "/_emulator/faults", b"")
 
     def stop(self) -> None:
         self.process.terminate()

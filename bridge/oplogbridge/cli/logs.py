@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import orjson
 import structlog
@@ -25,10 +25,10 @@ def set_up_logs(*, level: str, format: Literal["json", "console"]) -> None:  # n
         renderers.append(
             structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str))
         )
-        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+        factory = structlog.BytesLoggerFactory(LossyLog(sys.stderr.buffer))  # type: ignore[arg-type]
     else:
         renderers.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
-        factory = structlog.PrintLoggerFactory(sys.stderr)
+        factory = structlog.PrintLoggerFactory(LossyLog(sys.stderr.buffer))  # type: ignore[arg-type]
     structlog.configure(
         processors=renderers,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -36,3 +36,31 @@ def set_up_logs(*, level: str, format: Literal["json", "console"]) -> None:  # n
         cache_logger_on_first_use=False,  # module-level loggers exist before this runs
     )
     logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)
+
+
+class LossyLog:
+    """Loses lines rather than the line: a full disk under the log, or a reader of it that went away, once ended the
+    whole bridge. How many were lost is said when there is room again."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = getattr(stream, "raw", stream)  # a buffer would keep what it could not write, and try it again
+        self._lost = 0
+
+    def write(self, text: bytes | str) -> int:
+        """The whole text, or none or some of it. Never raises OSError."""
+        whole = text.encode(errors="backslashreplace") if isinstance(text, str) else text
+        try:
+            if self._lost:
+                self._put(orjson.dumps({"event": "log lines lost", "level": "warning", "lines": self._lost}) + b"\n")
+                self._lost = 0
+            self._put(whole)
+        except OSError:
+            self._lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def _put(self, left: bytes) -> None:
+        while left:
+            left = left[self._stream.write(left) or 0 :]

@@ -72,6 +72,11 @@ class FaultProxy:
         """New connections meet a closed port. The ones there are go on."""
         self._stop_listening()
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Resets every connection; new ones reach another server: a fail-over behind one address."""
+        self._target = (host, port)
+        self.cut()
+
     def stall(self, *directions: Direction) -> None:
         """Connections open and stay open, and nothing passes: in the directions named, or in both."""
         self._stalled.update(directions or _BOTH)

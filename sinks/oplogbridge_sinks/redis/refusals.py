@@ -57,6 +57,8 @@ def translate(error: Exception, destination: str, address: RedisAddress) -> Brid
         return Unavailable(f"{text}; it will be tried again; if that goes on, mend ?ssl_certfile= in the url")
     if isinstance(error, ResponseError) and not isinstance(error, _PASSING) and not _PASSING_WORD.search(str(error)):
         return Misconfigured(f"{text}; mend that, it is tried again slowly")
+    if isinstance(error, OutOfMemoryError) or "maxmemory" in str(error):
+        return Unavailable(f"{text}; it goes on in order when there is room: raise `maxmemory`, or set `max_entries`")
     return Unavailable(f"{text}; it will be tried again")
 
 
