@@ -6,13 +6,14 @@ import os
 import re
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import planted
 from services import KafkaServer, MissingServer, NatsServer, RedisCluster, RedisSentinels, RedisServer
 
 _IN_CI = bool(os.environ.get("CI"))
@@ -38,6 +39,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"repeat the generated cases with: --hypothesis-seed={config.getoption('hypothesis_seed')}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """What a test that passed has printed or logged, in this process or in its own, shows no secret."""
+    report = yield
+    if report.passed:
+        shown = [f"{secret} in {name}" for name, text in report.sections for secret in planted.shown_in(text)]
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        if call.when == "call" and folder is not None:
+            shown += planted.shown_in_logs(folder)
+        if shown:
+            report.outcome = "failed"
+            report.longrepr = f"secrets are shown: {', '.join(shown)}"
+    return report
 
 
 @pytest.fixture

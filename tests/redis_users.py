@@ -13,7 +13,6 @@ from oplogbridge_sinks.redis import RedisSettings, plugin
 
 FIRST = (1423124097 << 32) + 1
 DEADLINE_SECONDS = 3.0
-PASSWORD = "s3cret-passw0rd"
 _CONTEXT = SinkContext(owner="bridge.orders", pipeline="orders", source="shop", source_id="https://example.com/1")
 
 

@@ -21,6 +21,8 @@ from typing import Any, Self
 
 import yaml
 
+from planted import PASSWORD
+
 COMMAND = [sys.executable, "-m", "oplogbridge"]
 ROOT = Path(__file__).parent.parent
 WITHIN_SECONDS = 60.0
@@ -50,7 +52,7 @@ class EmulatorProcess:
 
     def __init__(self, *options: str) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "emulator", "--listen", "127.0.0.1:0", "--password", "secret", *options],
+            [*COMMAND, "emulator", "--listen", "127.0.0.1:0", "--password", PASSWORD, *options],
             env=environment(),
             stdout=subprocess.PIPE,
             text=True,
@@ -110,7 +112,7 @@ class EmulatorProcess:
 
     def _get(self, url: str) -> Any:
         request = urllib.request.Request(url)
-        login = f"{self.deployment}:secret".encode()
+        login = f"{self.deployment}:{PASSWORD}".encode()
         request.add_header("Authorization", "Basic " + base64.b64encode(login).decode())
         with urllib.request.urlopen(request, timeout=WITHIN_SECONDS) as answer:
             return json.load(answer)
@@ -230,7 +232,7 @@ def write_config(
         "sources": {
             "shop": {
                 "url": source.url,
-                "auth": {"username": source.deployment, "password": "secret"},
+                "auth": {"username": source.deployment, "password": PASSWORD},
                 "poll_interval": "20ms",
                 **(source_options or {}),
             }

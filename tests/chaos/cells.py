@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import planted
 import rig
 from auditor import EXACT, Audit
 from chaos import (
@@ -282,6 +283,8 @@ def run(fault: Fault, kind: str, times: int, seed: int) -> Result:
                 fault.strike(line)
                 result.audit = line.verdict()
                 result.early_polls = line.early_polls()
+                shown = planted.shown_in_logs(folder)
+                assert not shown, f"secrets are shown: {shown}"
         except MissingServer:
             raise
         except Exception as error:

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from oplogbridge.errors import Misconfigured
 from oplogbridge_sinks.redis import RedisSettings
-from redis_users import PASSWORD, USERS, RedisUser
+from planted import PASSWORD
+from redis_users import USERS, RedisUser
 from services import RedisCluster, free_port
 from services.resp import ask
 

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from oplogbridge.errors import Misconfigured, Unavailable
-from redis_users import PASSWORD, USERS, RedisUser
+from planted import PASSWORD
+from redis_users import USERS, RedisUser
 from services import RedisSentinels, free_port
 from services.redis_sentinels import SERVICE
 from services.resp import ask

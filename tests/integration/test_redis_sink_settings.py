@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 from redis.exceptions import (
     AskError,
@@ -28,6 +23,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as Cut
 
+from certificates import self_signed
 from oplogbridge import BridgeError, Misconfigured, SinkContext, Unavailable
 from oplogbridge.redis_nodes.address import redis_address
 from oplogbridge.testing import make_batch
@@ -163,24 +159,3 @@ async def test_tls_is_verified(redis_server: RedisServer, unique: str, tmp_path:
         await sink.open()
         await sink.write(make_batch(FIRST))
         await sink.close()
-
-
-def self_signed(directory: Path) -> Path:
-    """A certificate for 127.0.0.1, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = directory / "both.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return pem
