@@ -92,8 +92,9 @@ bench: setup services-install ## How fast; PEERS=1 also measures the others
 golden: setup ## Write tests/golden anew: what every format looks like, byte for byte
 	PYTHONPATH=bridge:sinks:tests $(BIN)/python tests/golden_files.py
 
-docs: setup ## Write again what is generated from code: the configuration's JSON Schema
+docs: setup ## Write again what is generated from code: the JSON Schema, the table of exceptions
 	$(BIN)/oplog-bridge config schema > docs/oplog-bridge.schema.json
+	PYTHONPATH=bridge:sinks:tests $(BIN)/python tests/exception_table.py
 
 build: setup ## Source distribution and wheel, in dist/
 	$(PIP) build
