@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: simulate mutants help setup demo test test-quick chaos real-data lint types fmt bench golden docs build clean \
+.PHONY: simulate mutants help setup demo test test-quick chaos fuzz real-data lint types fmt bench golden docs build clean \
         services services-stop services-status services-install
 
 help: ## This list
@@ -47,6 +47,10 @@ test-quick: setup ## Without servers: unit, property and in-memory contract test
 
 chaos: setup services-install ## Every fault on every sink, on real servers (half an hour); SINK=kafka FAULT=kill N=50
 	cd tests && ../$(BIN)/python -m chaos $(if $(SINK),--sink $(SINK)) $(if $(FAULT),--fault $(FAULT)) $(if $(N),-n $(N)) $(ARGS)
+
+fuzz: setup ## Hostile input for all that parses, guided by coverage; TARGET=page-v4 RUNS=1000000
+	$(PIP) atheris
+	cd tests && ../$(BIN)/python -m fuzz $(if $(TARGET),--target $(TARGET)) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 real-data: setup services-install ## Carry a real, public change history through every sink and compare
 	$(BIN)/python tests/real_data.py $(ARGS)

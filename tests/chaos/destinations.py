@@ -21,6 +21,7 @@ from services import KafkaServer, NatsServer, RedisServer
 from services.process import ServerProcess
 
 NAME = "chaos"  # of topic, stream and file
+LATEST = 100  # posts; more than are ever under way
 TAIL_BYTES = 256 * 1024  # of a file, in which its last line begins
 
 
@@ -260,8 +261,8 @@ class WebhookDestination(Destination):
         return {"kind": "webhook", "url": f"http://127.0.0.1:{port}/hook", **local, **self._more}
 
     def newest(self) -> int:
-        posts = self.receiver.acknowledged
-        return max((int(post.headers["Oplog-Sequence"]) for post in posts[-1:]), default=0)
+        latest = self.receiver.acknowledged[-LATEST:]  # by key, the highest is not always the last
+        return max((int(post.headers["Oplog-Sequence"]) for post in latest), default=0)
 
     def read(self) -> list[Found]:
         posts = [(post.id, post.key, post.body) for post in self.receiver.acknowledged]

@@ -105,7 +105,7 @@ class AdminServer:
             return _json({"error": "set `admin.token` to open this beyond loopback"}, status=403)
         if self._token is not None:
             given = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            if not hmac.compare_digest(given.encode(errors="replace"), f"Bearer {self._token}".encode()):
                 return _json({"error": "send `Authorization: Bearer` with `admin.token`"}, status=401)
         elif not _names_loopback(request.host):
             # A name of another site that resolves to 127.0.0.1 (DNS rebinding) arrives with that name in `Host`.

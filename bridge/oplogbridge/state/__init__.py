@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from oplogbridge.errors import Misconfigured
+from oplogbridge.values import OFFSET_MAX, OFFSET_UNKNOWN
 
 FORMAT_VERSION = 1  # of everything kept; a newer one is refused by name
 
@@ -48,13 +49,20 @@ class Stored(msgspec.Struct, frozen=True):
                     "upgrade oplog-bridge"
                 )
             kept = msgspec.json.decode(text, type=_StoredText)
-            mark = None if kept.mark is None else Mark(int(kept.mark.offset), kept.mark.proof)
-            return cls(int(kept.offset), mark, kept.source, kept.destination)
-        except (msgspec.MsgspecError, ValueError) as error:
+            mark = None if kept.mark is None else Mark(_offset_of(kept.mark.offset, OFFSET_UNKNOWN), kept.mark.proof)
+            return cls(_offset_of(kept.offset, 0), mark, kept.source, kept.destination)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Misconfigured(
                 f"the state store holds an offset that cannot be read ({error}): restore it, or delete it there and "
                 "decide with `oplog-bridge offsets set`"
             ) from error
+
+
+def _offset_of(text: str, least: int) -> int:
+    offset = int(text)
+    if not least <= offset <= OFFSET_MAX:
+        raise ValueError(f"{text[:40]} is no offset")
+    return offset
 
 
 class _MarkText(msgspec.Struct, frozen=True):

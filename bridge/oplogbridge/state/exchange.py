@@ -39,7 +39,7 @@ def read_exported(lines: Iterable[str], name: str) -> dict[str, Stored]:
         try:
             line = msgspec.json.decode(text, type=_Line)
             stored = Stored.from_text(bytes(line.stored).decode())
-        except (msgspec.MsgspecError, Misconfigured) as error:
+        except (msgspec.MsgspecError, Misconfigured, RecursionError) as error:
             problems.append(f"line {number}: {error}")
             continue
         if found.setdefault(line.pipeline, stored) != stored:

@@ -163,7 +163,7 @@ class Log:
             return Sidecar.decode(text)
         except Misconfigured as error:
             raise Misconfigured(f"{self._destination}: {error}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Misconfigured(
                 f"{self._destination}: its sidecar {self._sidecar} cannot be read; " + self._decide("put it back")
             ) from error

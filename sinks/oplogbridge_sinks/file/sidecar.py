@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 
 from oplogbridge.errors import Misconfigured
+from oplogbridge.values import OFFSET_MAX
 
 FORMAT_VERSION = 1
 
@@ -43,6 +44,8 @@ class Sidecar:
                 f"its sidecar has format {record['v']}, this version knows {FORMAT_VERSION}: use the newer oplog-bridge"
             )
         numbers = (int(record["offset"]), int(record["length"]), int(record["tail"]))
+        if not 0 <= numbers[0] <= OFFSET_MAX or numbers[1] < 0:
+            raise ValueError(f"offset {str(numbers[0])[:40]}, length {str(numbers[1])[:40]}")
         return cls(*numbers, str(record["owner"]), str(record["source"]), str(record["destination"]))
 
 

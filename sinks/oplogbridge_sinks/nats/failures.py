@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import nats.errors
 import nkeys
 
 from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
+from oplogbridge_sinks.nats.answers import Failed, Garbled
 
 # What nats-py raises, and what it lets through: a seed that cannot be read, a certificate, an answer that is no JSON.
 ERRORS = (nats.errors.Error, nkeys.NkeysError, OSError, ValueError)
@@ -44,6 +44,8 @@ def translate(error: Exception, destination: str, secrets: Sequence[str]) -> Bri
         return Misconfigured(f"{text}; mend `tls`, or the url: tls:// is for a server that speaks TLS")
     if _TLS_WANTED.search(said):
         return Misconfigured(f"{text}; the server speaks TLS: write tls:// into the url")
+    if isinstance(error, Garbled):
+        return Unavailable(f"{text}; it will be tried again")
     if isinstance(error, (ValueError, nkeys.NkeysError, nats.errors.InvalidUserCredentialsError)):
         return Misconfigured(f"{text}; mend the file of `credentials` or `nkey`")
     if isinstance(error, TimeoutError) and not str(error):
@@ -51,12 +53,10 @@ def translate(error: Exception, destination: str, secrets: Sequence[str]) -> Bri
     return Unavailable(f"{text}; it will be tried again")
 
 
-def refusal(error: Mapping[str, Any], destination: str) -> BridgeError:
+def refusal(error: Failed, destination: str) -> BridgeError:
     """An error that JetStream answered."""
-    code, kind = int(error.get("err_code", 0)), int(error.get("code", 0))
-    text = f"{destination}: {error.get('description', 'an error without a description')}" + (
-        f" ({code})" if code else ""
-    )
+    code, kind = error.err_code, error.code
+    text = f"{destination}: {error.description}" + (f" ({code})" if code else "")
     if code in _WRONG_SEQUENCE:
         return Unavailable(f"{text}: the stream is not as we left it; open it again")
     if code in _BATCH_FELL_SHORT:

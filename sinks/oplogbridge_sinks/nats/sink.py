@@ -12,7 +12,6 @@ store alone, and so does what `offsets set` skips.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.templates import Template, token
 from oplogbridge.values import OFFSET_MAX, Batch, Event, Position
 from oplogbridge_sinks.nats import stream as streams
+from oplogbridge_sinks.nats.answers import Ack, Failed, decoded
 from oplogbridge_sinks.nats.failures import ERRORS, refusal, translate
 from oplogbridge_sinks.nats.frames import Frames, batch_headers, stream_subject, subject_template
 from oplogbridge_sinks.nats.settings import NatsSettings
@@ -181,15 +181,15 @@ class NatsSink:
             answer = await wire.send(request)
             if answer.status == NO_RESPONDERS:
                 raise Unavailable(f"{self._destination}: no stream takes its subjects any more: open it again")
-            told = json.loads(answer.body)
+            told = decoded(answer.body, Ack)
         except ERRORS as error:
             self._stream = None
             raise translate(error, self._destination, self._settings.secrets()) from error
-        if "error" in told:
+        if told.error is not None:
             self._stream = None
-            raise await self._refused(wire, told["error"])
+            raise await self._refused(wire, told.error)
         expected = self._last_sequence + count
-        if told.get("duplicate") or told.get("stream") != self._name or told.get("seq") != expected:
+        if told.duplicate or told.stream != self._name or told.seq != expected:
             # "duplicate": the server remembers its id, which does not mean that the message is there.
             self._stream = None
             raise Unavailable(
@@ -198,7 +198,7 @@ class NatsSink:
             )
         self._last_sequence = expected
 
-    async def _refused(self, wire: Wire, error: dict[str, object]) -> Exception:
+    async def _refused(self, wire: Wire, error: Failed) -> Exception:
         """Somebody else's message in between is for a person, and only looking tells."""
         translated = refusal(error, self._destination)
         if isinstance(translated, Unavailable):

@@ -7,22 +7,22 @@ nothing came after it (`OFFSET_UNKNOWN`, with the sequence as the proof).
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, TypeVar
 
 from oplogbridge.errors import Misconfigured
 from oplogbridge.sink import SinkContext
-from oplogbridge.values import OFFSET_UNKNOWN, Position
+from oplogbridge.values import OFFSET_MAX, OFFSET_UNKNOWN, Position
+from oplogbridge_sinks.nats.answers import Answer, Failed, MessageAnswer, StreamConfig, StreamInfo, decoded, headers
 from oplogbridge_sinks.nats.failures import refusal
 from oplogbridge_sinks.nats.settings import NatsSettings
 from oplogbridge_sinks.nats.wire import Wire
 
 BATCHES_SINCE = (2, 12, 1)  # 2.12.0 has them, but takes no `Nats-Msg-Id` in one
 _NO_SUCH_STREAM, _NO_SUCH_MESSAGE = 10059, 10037
+_Shape = TypeVar("_Shape", bound=Answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +37,28 @@ class Stream:
 
 async def opened(wire: Wire, name: str, subjects: str, settings: NatsSettings, destination: str) -> Stream:
     """The stream, made where that is allowed. Raises Misconfigured when it is not one for us."""
-    answer = await _asked(wire, f"STREAM.INFO.{name}")
+    answer = await _asked(wire, f"STREAM.INFO.{name}", StreamInfo)
     if _code(answer) == _NO_SUCH_STREAM:
         if not settings.create:
             raise Misconfigured(f"{destination}: there is no stream {name}: make it, or say `create: true`")
-        answer = await _asked(wire, f"STREAM.CREATE.{name}", _wanted(name, subjects, settings))
+        answer = await _asked(wire, f"STREAM.CREATE.{name}", StreamInfo, _wanted(name, subjects, settings))
     _check(answer, destination)
-    config = answer["config"]
+    config, size = answer.config, answer.config.max_msg_size
     _check_config(config, destination)
-    size = int(config.get("max_msg_size", -1))
     return Stream(
         name,
-        int(answer["state"]["last_seq"]),
-        bool(config.get("allow_atomic")) and wire.version >= BATCHES_SINCE,  # an older server says nothing, or echoes
+        answer.state.last_seq,
+        config.allow_atomic and wire.version >= BATCHES_SINCE,  # an older server says nothing, or echoes
         min(wire.message_bytes_max, size) if size > 0 else wire.message_bytes_max,
-        tuple(config.get("subjects") or ()),
+        config.subjects or (),
         tuple(_cautions(config)),
     )
 
 
 async def last_sequence(wire: Wire, name: str, destination: str) -> int:
-    answer = await _asked(wire, f"STREAM.INFO.{name}")
+    answer = await _asked(wire, f"STREAM.INFO.{name}", StreamInfo)
     _check(answer, destination)
-    return int(answer["state"]["last_seq"])
+    return answer.state.last_seq
 
 
 async def position_at(wire: Wire, name: str, sequence: int, context: SinkContext, destination: str) -> Position | None:
@@ -70,13 +69,13 @@ async def position_at(wire: Wire, name: str, sequence: int, context: SinkContext
     """
     if sequence == 0:
         return None
-    answer = await _asked(wire, f"STREAM.MSG.GET.{name}", {"seq": sequence})
+    answer = await _asked(wire, f"STREAM.MSG.GET.{name}", MessageAnswer, {"seq": sequence})
     if _code(answer) == _NO_SUCH_MESSAGE:
         return Position(OFFSET_UNKNOWN, context.source_id, destination, str(sequence))
     _check(answer, destination)
-    headers = _headers(answer["message"].get("hdrs", ""))
-    owner, offset = headers.get("oplog-owner"), headers.get("oplog-offset", "")
-    if not (offset.isascii() and offset.isdigit()):
+    found = headers(answer.message.hdrs)
+    owner, offset = found.get("oplog-owner"), found.get("oplog-offset", "")
+    if not (offset.isascii() and offset.isdigit() and len(offset) < 20 and int(offset) <= OFFSET_MAX):
         raise Misconfigured(
             f"{destination}: somebody else writes into stream {name}, its message {sequence} is not ours; stop them, "
             f"delete what they wrote (`nats stream rmm {name} {sequence}`) and decide with `oplog-bridge offsets set`, "
@@ -86,8 +85,8 @@ async def position_at(wire: Wire, name: str, sequence: int, context: SinkContext
         raise Misconfigured(
             f"{destination}: stream {name} belongs to {owner}; give {context.owner} a stream of its own"
         )
-    source, found = headers.get("oplog-source-id", ""), headers.get("oplog-destination", "")
-    return Position(int(offset), source, found, str(sequence))
+    source, its_destination = found.get("oplog-source-id", ""), found.get("oplog-destination", "")
+    return Position(int(offset), source, its_destination, str(sequence))
 
 
 def _wanted(name: str, subjects: str, settings: NatsSettings) -> dict[str, Any]:
@@ -106,58 +105,53 @@ def _wanted(name: str, subjects: str, settings: NatsSettings) -> dict[str, Any]:
     }
 
 
-def _check_config(config: dict[str, Any], destination: str) -> None:
-    name = config["name"]
+def _check_config(config: StreamConfig, destination: str) -> None:
     wrong = [
         what
         for what, is_so in {
-            f"retention {config.get('retention')}, which removes what was read": config.get("retention") != "limits",
-            "`no_ack`": bool(config.get("no_ack")),
-            "`persist_mode` async, which acknowledges what it can lose": config.get("persist_mode") == "async",
-            "a mirror, which takes no messages": bool(config.get("mirror")),
-            "sources, which write into it": bool(config.get("sources")),
+            f"retention {config.retention}, which removes what was read": config.retention != "limits",
+            "`no_ack`": config.no_ack,
+            "`persist_mode` async, which acknowledges what it can lose": config.persist_mode == "async",
+            "a mirror, which takes no messages": bool(config.mirror),
+            "sources, which write into it": bool(config.sources),
             # Where the last message of a subject expires, the server itself writes that into the stream.
-            "`subject_delete_marker_ttl`, which writes into it": bool(config.get("subject_delete_marker_ttl")),
-            "`sealed`": bool(config.get("sealed")),
+            "`subject_delete_marker_ttl`, which writes into it": config.subject_delete_marker_ttl > 0,
+            "`sealed`": config.sealed,
         }.items()
         if is_so
     ]
     if wrong:
-        raise Misconfigured(f"{destination}: stream {name} has {', '.join(wrong)}: give this pipeline another stream")
+        raise Misconfigured(
+            f"{destination}: stream {config.name} has {', '.join(wrong)}: give this pipeline another stream"
+        )
 
 
-def _cautions(config: dict[str, Any]) -> Iterator[str]:
-    name = config["name"]
-    if not config.get("allow_atomic"):
+def _cautions(config: StreamConfig) -> Iterator[str]:
+    name = config.name
+    if not config.allow_atomic:
         yield f"stream {name} has no `allow_atomic`: events are written one by one: set it, on a server from 2.12.1 on"
-    if config.get("num_replicas", 1) == 1:
+    if config.num_replicas == 1:
         yield f"stream {name} has one replica: what its server loses is gone: set 3 in a cluster"
-    if config.get("storage") == "memory":
+    if config.storage == "memory":
         yield f"stream {name} is in memory: a restart forgets it: use file storage"
     for limit in ("max_age", "max_msgs", "max_bytes", "max_msgs_per_subject"):
-        if config.get(limit, 0) > 0:
+        if getattr(config, limit) > 0:
             yield f"stream {name} has a {limit}: it removes events, read or not"
 
 
-def _headers(encoded: str) -> dict[str, str]:
-    lines = base64.b64decode(encoded).decode(errors="replace").split("\r\n")
-    pairs = (line.partition(":") for line in lines[1:])
-    return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs}
-
-
-async def _asked(wire: Wire, what: str, question: dict[str, Any] | None = None) -> dict[str, Any]:
+async def _asked(wire: Wire, what: str, shape: type[_Shape], question: dict[str, Any] | None = None) -> _Shape:
+    """Raises Garbled."""
     body = b"" if question is None else json.dumps(question).encode()
     answer = await wire.ask(f"$JS.API.{what}", body)
     if answer.status is not None:
-        return {"error": {"code": int(answer.status), "description": "nobody answers for JetStream"}}
-    found: dict[str, Any] = json.loads(answer.body)
-    return found
+        return shape(Failed(code=int(answer.status), description="nobody answers for JetStream"))
+    return decoded(answer.body, shape)
 
 
-def _code(answer: dict[str, Any]) -> int:
-    return int(answer.get("error", {}).get("err_code", 0))
+def _code(answer: Answer) -> int:
+    return 0 if answer.error is None else answer.error.err_code
 
 
-def _check(answer: dict[str, Any], destination: str) -> None:
-    if "error" in answer:
-        raise refusal(answer["error"], destination)
+def _check(answer: Answer, destination: str) -> None:
+    if answer.error is not None:
+        raise refusal(answer.error, destination)
