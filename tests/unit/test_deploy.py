@@ -141,3 +141,24 @@ def test_nobody_kills_the_bridge_before_it_has_drained(grace_seconds: Any, tmp_p
 def the(kind: str) -> dict[str, Any]:
     (document,) = [document for document in KUBERNETES if document["kind"] == kind]
     return document
+
+
+def test_containers_run_as_nobody_in_particular_and_write_nowhere_but_where_they_work() -> None:
+    (user,) = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
+    (deployment,) = [document for document in KUBERNETES if document["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    bridge = COMPOSE["services"]["bridge"]
+
+    assert user.isdecimal()
+    assert user != "0"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        writable = [mount for mount in container["volumeMounts"] if not mount.get("readOnly")]
+        assert [mount["mountPath"] for mount in writable] == ["/var/lib/oplog-bridge"]
+    assert bridge["read_only"] is True
+    assert bridge["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in bridge["security_opt"]
