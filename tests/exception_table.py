@@ -26,6 +26,7 @@ from oplogbridge.state.redis_link import RedisLink
 from oplogbridge.state.sqlite_file import translated as sqlite_translated
 from oplogbridge_sinks.file.sink import _translate as file_translate
 from oplogbridge_sinks.kafka.failures import translate as kafka_translate
+from oplogbridge_sinks.nats.answers import Failed
 from oplogbridge_sinks.nats.failures import refusal, translate
 from oplogbridge_sinks.redis.refusals import translate as redis_translate
 from oplogbridge_sinks.webhook.sink import _translate as webhook_translate
@@ -102,9 +103,9 @@ def nats_client() -> Iterator[tuple[str, BridgeError]]:
 
 def jetstream() -> Iterator[tuple[str, BridgeError]]:
     for code, name in JETSTREAM_CODES.items():
-        yield f"{code} {name}", refusal({"err_code": code, "code": 400}, "nats:S")
+        yield f"{code} {name}", refusal(Failed(400, code), "nats:S")
     for kind in (400, 404, 500, 503):
-        yield f"any other of {kind}", refusal({"err_code": 1, "code": kind}, "nats:S")
+        yield f"any other of {kind}", refusal(Failed(kind, 1), "nats:S")
 
 
 def http() -> Iterator[tuple[str, BridgeError]]:

@@ -228,7 +228,7 @@ def test_the_admin_server_answers_probes_and_metrics_while_the_bridge_runs(
     assert 'oplog_bridge_events_delivered_total{pipeline="copy",sink="file",source="shop"} 1200.0' in metrics
     assert 'oplog_bridge_lease_held{source="shop"} 1.0' in metrics
     assert "copy" in page
-    assert "secret" not in metrics + page
+    assert rig.PASSWORD not in metrics + page
 
 
 def last_of(source: rig.EmulatorProcess) -> int:

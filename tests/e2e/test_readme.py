@@ -14,6 +14,7 @@ import yaml
 
 import rig
 from auditor import EXACT, audit, read_kafka, read_redis
+from planted import PASSWORD
 from services import KafkaServer, RedisServer
 
 README = (rig.ROOT / "README.md").read_text()
@@ -86,7 +87,7 @@ async def test_the_configuration_of_the_readme_delivers_and_its_commands_answer(
         settings["pipelines"]["shop-to-kafka"]["sink"]["topic"] = unique
         config = tmp_path / "oplog-bridge.yaml"
         config.write_text(yaml.safe_dump(settings))
-        login = {"OPLOG_USER": source.deployment, "OPLOG_PASSWORD": "secret"}
+        login = {"OPLOG_USER": source.deployment, "OPLOG_PASSWORD": PASSWORD}
 
         def run(command: str) -> str:
             words = shlex.split(command)[1:]
