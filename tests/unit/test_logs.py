@@ -54,5 +54,6 @@ def test_whoever_reads_the_log_may_go_away(kind: str, monkeypatch: pytest.Monkey
         set_up_logs(level="info", format=kind)  # type: ignore[arg-type]
         try:
             structlog.get_logger().info("somebody there?")
+            assert LossyLog(cast("io.BytesIO", nobody.buffer)).write("still?") == len("still?")
         finally:
             structlog.reset_defaults()
