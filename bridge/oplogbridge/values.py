@@ -20,6 +20,14 @@ OFFSET_UNKNOWN = -1  # of a position: what proved it has expired there
 OFFSET_EARLIEST = 0  # not 1: a source that shows a sequence 0 breaks its own rule, and asking from 0 makes that visible
 
 
+def offset_of(text: object) -> int | None:
+    """The offset that this text is, in plain decimal; None when it is not one from 0 to 2^63."""
+    if not isinstance(text, str) or not (text.isdecimal() and text.isascii() and len(text) <= 19):
+        return None
+    offset = int(text)
+    return offset if offset <= OFFSET_MAX else None
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One oplog record as received. `object` and `events` are the bytes of the page, untouched."""
 

@@ -23,7 +23,7 @@ from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.metrics import Metrics
 from oplogbridge.source.reader import Reader
 from oplogbridge.source.start import resolve
-from oplogbridge.values import OFFSET_MAX
+from oplogbridge.values import offset_of
 
 BODY_BYTES_MAX = 64 * 1024
 ASK_SECONDS_MAX = 60.0  # a page can take some turns and back-offs
@@ -139,7 +139,7 @@ class AdminServer:
         reader = self._reader(request)
         if "tail" in request.query:
             return _json(page_view(await _within(reader, reader.tail())))
-        offset = _offset_of(request.query.get("offset"))
+        offset = offset_of(request.query.get("offset"))
         if offset is None:
             return _json({"error": "offset: a whole number from 0 to 2^63"}, status=400)
         return _json(page_view(await _within(reader, reader.page(offset))))
@@ -164,7 +164,7 @@ class AdminServer:
         name = request.match_info["pipeline"]
         try:
             body = orjson.loads(await request.read())
-            offset = _offset_of(body.get("offset"))
+            offset = offset_of(body.get("offset"))
         except (orjson.JSONDecodeError, AttributeError):
             offset = None
         if offset is None:
@@ -184,12 +184,6 @@ async def _within(reader: Reader, asked: Awaitable[T]) -> T:
 
 def _json(value: object, *, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value) + b"\n", status=status, content_type="application/json")
-
-
-def _offset_of(text: object) -> int | None:
-    if not isinstance(text, str) or not text.isdecimal() or not text.isascii() or len(text) > 19:
-        return None
-    return int(text) if int(text) <= OFFSET_MAX else None
 
 
 def _names_loopback(host: str) -> bool:

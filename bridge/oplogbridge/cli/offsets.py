@@ -18,7 +18,7 @@ from oplogbridge.config import Settings, parse_start
 from oplogbridge.errors import ConfigError, Misconfigured
 from oplogbridge.offsets import move_offset
 from oplogbridge.state import AuditRecord, StateStore, Stored
-from oplogbridge.values import OFFSET_MAX
+from oplogbridge.values import offset_of
 
 PipelineName = Annotated[str, typer.Argument(metavar="PIPELINE")]
 
@@ -38,7 +38,7 @@ def get(pipeline: PipelineName, config: ConfigFiles, json: Json = False) -> None
 @offsets_app.command("set")
 def set_(pipeline: PipelineName, offset: Annotated[str, typer.Argument(metavar="OFFSET")], config: ConfigFiles) -> None:
     """Go on from OFFSET, the next sequence to read. The destination's own position is moved first."""
-    if not (offset.isdecimal() and offset.isascii() and len(offset) <= 19 and int(offset) <= OFFSET_MAX):
+    if offset_of(offset) is None:
         raise ConfigError("offsets set", [f"{offset}: an offset is a whole number from 0 to 2^63"])
     run_async(_move(load_settings(config), pipeline, offset, f"set {offset}"))
 

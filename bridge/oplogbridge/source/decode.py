@@ -17,7 +17,7 @@ from oplogbridge.source.one_by_one import ReadPage
 from oplogbridge.source.order import ascending, malformed_ascending
 from oplogbridge.source.rounded import RoundedRuns
 from oplogbridge.source.wire_v4 import read_v4
-from oplogbridge.values import OFFSET_MAX, Page
+from oplogbridge.values import Page, offset_of
 
 
 class PageUnreadable(Exception):
@@ -96,6 +96,7 @@ class PageDecoder:
 def _next_request_start(value: str | int | None, from_offset: int) -> int:
     """Where an empty page with more to come goes on. Absent or backwards: ask the same offset again."""
     text = str(from_offset if value is None else value)
-    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= OFFSET_MAX):
+    offset = offset_of(text)
+    if offset is None:
         raise PageUnreadable(f"next_request_start is no offset: {text[:40]!r}")
-    return max(int(text), from_offset)
+    return max(offset, from_offset)

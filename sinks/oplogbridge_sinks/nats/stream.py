@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from oplogbridge.errors import Misconfigured
 from oplogbridge.sink import SinkContext
-from oplogbridge.values import OFFSET_MAX, OFFSET_UNKNOWN, Position
+from oplogbridge.values import OFFSET_UNKNOWN, Position, offset_of
 from oplogbridge_sinks.nats.answers import Answer, Failed, MessageAnswer, StreamConfig, StreamInfo, decoded, headers
 from oplogbridge_sinks.nats.failures import refusal
 from oplogbridge_sinks.nats.settings import NatsSettings
@@ -74,8 +74,8 @@ async def position_at(wire: Wire, name: str, sequence: int, context: SinkContext
         return Position(OFFSET_UNKNOWN, context.source_id, destination, str(sequence))
     _check(answer, destination)
     found = headers(answer.message.hdrs)
-    owner, offset = found.get("oplog-owner"), found.get("oplog-offset", "")
-    if not (offset.isascii() and offset.isdigit() and len(offset) < 20 and int(offset) <= OFFSET_MAX):
+    owner, offset = found.get("oplog-owner"), offset_of(found.get("oplog-offset"))
+    if offset is None:
         raise Misconfigured(
             f"{destination}: somebody else writes into stream {name}, its message {sequence} is not ours; stop them, "
             f"delete what they wrote (`nats stream rmm {name} {sequence}`) and decide with `oplog-bridge offsets set`, "
@@ -86,7 +86,7 @@ async def position_at(wire: Wire, name: str, sequence: int, context: SinkContext
             f"{destination}: stream {name} belongs to {owner}; give {context.owner} a stream of its own"
         )
     source, its_destination = found.get("oplog-source-id", ""), found.get("oplog-destination", "")
-    return Position(int(offset), source, its_destination, str(sequence))
+    return Position(offset, source, its_destination, str(sequence))
 
 
 def _wanted(name: str, subjects: str, settings: NatsSettings) -> dict[str, Any]:
