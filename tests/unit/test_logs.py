@@ -45,6 +45,16 @@ def test_a_full_disk_loses_lines_and_nothing_else_and_their_number_is_said() -> 
     assert json.loads(said) == {"event": "log lines lost", "level": "warning", "lines": 2}
 
 
+def test_a_pipe_that_is_full_and_does_not_block_loses_lines_too() -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with os.fdopen(reads, "rb"), os.fdopen(writes, "wb") as full:
+        log = LossyLog(cast("io.BytesIO", full))
+
+        for _ in range(20):  # a pipe holds 64 KiB
+            assert log.write(b"x" * 10_000) == 10_000
+
+
 @pytest.mark.parametrize("kind", ["json", "console"])
 def test_whoever_reads_the_log_may_go_away(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reads, writes = os.pipe()

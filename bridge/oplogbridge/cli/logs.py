@@ -63,4 +63,7 @@ class LossyLog:
 
     def _put(self, left: bytes) -> None:
         while left:
-            left = left[self._stream.write(left) or 0 :]
+            written = self._stream.write(left)
+            if written is None:  # not blocking, and full: to try until somebody reads would stand still with all of it
+                raise BlockingIOError
+            left = left[written:]
