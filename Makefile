@@ -45,7 +45,7 @@ test: setup ## The whole suite, with real servers; ARGS="-k redis -x"
 test-quick: setup ## Without servers: unit, property and in-memory contract tests
 	$(BIN)/python -m pytest tests/unit tests/properties tests/contract --no-servers $(ARGS)
 
-chaos: setup services-install ## Every fault on every sink, on real servers (half an hour); SINK=kafka FAULT=kill N=50
+chaos: setup services-install ## Every fault on every sink, on real servers (a quarter of an hour); SINK=kafka FAULT=kill N=50
 	cd tests && ../$(BIN)/python -m chaos $(if $(SINK),--sink $(SINK)) $(if $(FAULT),--fault $(FAULT)) $(if $(N),-n $(N)) $(ARGS)
 
 fuzz: setup ## Hostile input for all that parses, guided by coverage; TARGET=page-v4 RUNS=1000000

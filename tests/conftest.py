@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import planted
-from services import KafkaServer, MissingServer, NatsServer, RedisCluster, RedisSentinels, RedisServer
+from needed import IN_CI, needed
+from services import KafkaServer, NatsServer, RedisCluster, RedisSentinels, RedisServer
 
-_IN_CI = bool(os.environ.get("CI"))
 _Server = TypeVar("_Server", RedisServer, RedisSentinels, RedisCluster, KafkaServer, NatsServer)
 
 # A slow machine is no counterexample, and a failure prints the line that repeats it.
 settings.register_profile("laptop", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci" if _IN_CI else "laptop")
+settings.load_profile("ci" if IN_CI else "laptop")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -140,12 +140,8 @@ def _or_skip(kind: type[_Server], pytestconfig: pytest.Config, /, **options: obj
         pytest.skip(f"needs a real {kind.name}, and --no-servers was given")
     server = kind()
     try:
-        return server.start(**options)
-    except MissingServer as missing:
-        server.close()
-        if _IN_CI:
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
+        with needed():
+            return server.start(**options)
     except BaseException:
         server.close()
         raise

@@ -20,6 +20,7 @@ import nats.errors
 import nkeys
 import redis.exceptions
 
+from marked import filled
 from oplogbridge.errors import BridgeError
 from oplogbridge.redis_nodes.address import redis_address
 from oplogbridge.state.redis_link import RedisLink
@@ -32,7 +33,6 @@ from oplogbridge_sinks.redis.refusals import translate as redis_translate
 from oplogbridge_sinks.webhook.sink import _translate as webhook_translate
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "architecture.md"
-BEGIN, END = "<!-- exceptions begin -->", "<!-- exceptions end -->"
 ADDRESS = redis_address("redis://127.0.0.1:6379/0")
 # What JetStream answers is a number; these are its own names for those that we tell apart.
 JETSTREAM_CODES = {
@@ -49,6 +49,11 @@ JETSTREAM_CODES = {
     10167: "memory exceeded",
     10176: "batch incomplete",
 }
+# Its result codes; sqlite3 has many more names, of functions and limits.
+SQLITE_CODES = (
+    *("AUTH", "BUSY", "CANTOPEN", "CONSTRAINT", "CORRUPT", "ERROR", "FORMAT", "FULL", "INTERNAL", "IOERR"),
+    *("LOCKED", "MISMATCH", "MISUSE", "NOLFS", "NOMEM", "NOTADB", "PERM", "PROTOCOL", "READONLY", "SCHEMA", "TOOBIG"),
+)
 
 
 def classes(module: ModuleType, root: type[BaseException]) -> list[type[BaseException]]:
@@ -119,33 +124,8 @@ def disk() -> Iterator[tuple[str, BridgeError]]:
 
 
 def sqlite() -> Iterator[tuple[str, BridgeError]]:
-    names = [name for name in dir(sqlite3) if name.startswith("SQLITE_") and name.count("_") == 1]
-    for name in names:
-        code = getattr(sqlite3, name)
-        if name in PRIMARY:
-            yield name, sqlite_translated(_sqlite_error(code), Path("state.db"))
-
-
-# Result codes; sqlite3 has many more names, of functions and limits.
-PRIMARY = {
-    f"SQLITE_{name}"
-    for name in (
-        *(
-            "AUTH",
-            "BUSY",
-            "CANTOPEN",
-            "CONSTRAINT",
-            "CORRUPT",
-            "ERROR",
-            "FORMAT",
-            "FULL",
-            "INTERNAL",
-            "IOERR",
-            "LOCKED",
-        ),
-        *("MISMATCH", "MISUSE", "NOLFS", "NOMEM", "NOTADB", "PERM", "PROTOCOL", "READONLY", "SCHEMA", "TOOBIG"),
-    )
-}
+    for name in SQLITE_CODES:
+        yield f"SQLITE_{name}", sqlite_translated(_sqlite_error(getattr(sqlite3, f"SQLITE_{name}")), Path("state.db"))
 
 
 def _sqlite_error(code: int) -> sqlite3.Error:
@@ -180,8 +160,7 @@ def table() -> str:
 
 def written(document: str) -> str:
     """The document with the table as it is now."""
-    before, _, rest = document.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+    return filled(document, "the table of exceptions", table())
 
 
 if __name__ == "__main__":

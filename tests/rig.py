@@ -16,6 +16,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ COMMAND = [sys.executable, "-m", "oplogbridge"]
 ROOT = Path(__file__).parent.parent
 WITHIN_SECONDS = 60.0
 ANSWER_SECONDS = 0.1
+EARLY_SECONDS = 0.002  # a poll may seem so much early: the emulator's own loop
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -86,11 +88,8 @@ class EmulatorProcess:
 
     def write(self, entries: int) -> int:
         """The workload writes so many more; the last one's sequence."""
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{self.root}/_emulator/workload?entries={entries}", method="POST"),
-            timeout=WITHIN_SECONDS,
-        ) as answer:
-            return int(json.load(answer)["sequences"][-1])
+        written = json.loads(self._send("POST", f"/_emulator/workload?entries={entries}", b""))
+        return int(written["sequences"][-1])
 
     def fault(self, **fault: Any) -> None:
         self._send("POST", "/_emulator/faults", json.dumps([fault]).encode())
@@ -99,10 +98,6 @@ class EmulatorProcess:
         """Faults that have not struck yet."""
         found: list[Any] = self._get(f"{self.root}/_emulator/faults")
         return len(found)
-
-    def clear_faults(self) -> None:
-        """Take all back; what was held goes on."""
-        self._send("DELETE", "/_emulator/faults", b"")
 
     def stop(self) -> None:
         self.process.terminate()
@@ -117,9 +112,11 @@ class EmulatorProcess:
         with urllib.request.urlopen(request, timeout=WITHIN_SECONDS) as answer:
             return json.load(answer)
 
-    def _send(self, method: str, path: str, body: bytes) -> None:
+    def _send(self, method: str, path: str, body: bytes) -> bytes:
         request = urllib.request.Request(self.root + path, body, {"Content-Type": "application/json"}, method=method)
-        urllib.request.urlopen(request, timeout=WITHIN_SECONDS).close()
+        with urllib.request.urlopen(request, timeout=WITHIN_SECONDS) as answer:
+            content: bytes = answer.read()
+        return content
 
 
 class BridgeProcess:
@@ -243,6 +240,12 @@ def write_config(
     }
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+def early_polls(polls: list[dict[str, Any]], interval_seconds: float) -> list[float]:
+    """The seconds between two polls wherever they are fewer than the interval, by the source's own log."""
+    gaps = [later["monotonic"] - earlier["monotonic"] for earlier, later in pairwise(polls)]
+    return [gap for gap in gaps if gap < interval_seconds - EARLY_SECONDS]
 
 
 def get_text(url: str) -> str:

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from chaos import report
-from chaos.cells import ALL, FAULTS, Fault, Result, run
+from chaos.catalogue import ALL, FAULTS, Fault
+from chaos.cells import Result, run
+from marked import filled
 
 
 def main() -> int:
@@ -51,7 +53,7 @@ def main() -> int:
     text = report.table(results, seed=seed, minutes=minutes)
     print(f"\n{text}")
     if chosen.write is not None:
-        report.put_into(chosen.write, text)
+        chosen.write.write_text(filled(chosen.write.read_text(), "the table", text))
     broken = [result for result in results if not result.holds]
     for result in broken:
         print(f"VIOLATION {result.fault.name} {result.kind}: {result}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,6 +22,7 @@ from services import KafkaServer, NatsServer, RedisServer
 from services.process import ServerProcess
 
 NAME = "chaos"  # of topic, stream and file
+PARTITIONS = 3
 LATEST = 100  # posts; more than are ever under way
 TAIL_BYTES = 256 * 1024  # of a file, in which its last line begins
 
@@ -32,15 +34,40 @@ class Destination(ABC):
     server: ServerProcess
     wire: Wire | None = None
 
-    @abstractmethod
     def __init__(
         self, background: Background, folder: Path, *, proxied: bool, more: dict[str, Any], options: dict[str, str]
     ) -> None:
         """`more` are settings of the sink, `options` of the server."""
+        self.background = background
+        self.folder = folder
+        self.more = more
+        self.begin(options)
+        if proxied and self.kind != "file":
+            self.wire = self.wired()
+
+    @abstractmethod
+    def begin(self, options: dict[str, str]) -> None:
+        """Start what it is."""
+
+    def wired(self) -> Wire:
+        return Wire(self.background, self.port)
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def reached_port(self) -> int:
+        """Where the bridge finds it."""
+        return self.port if self.wire is None else self.wire.port
+
+    def settings(self) -> dict[str, Any]:
+        """The sink's configuration."""
+        return {"kind": self.kind, **self.sink(), **self.more}
 
     @abstractmethod
     def sink(self) -> dict[str, Any]:
-        """The sink's configuration."""
+        """What is the destination's own in that."""
 
     @abstractmethod
     def newest(self) -> int:
@@ -69,13 +96,11 @@ class Destination(ABC):
 class FileDestination(Destination):
     kind = "file"
 
-    def __init__(
-        self, background: Background, folder: Path, *, proxied: bool, more: dict[str, Any], options: dict[str, str]
-    ) -> None:
-        self.path = folder / "events.jsonl"
+    def begin(self, options: dict[str, str]) -> None:
+        self.path = self.folder / "events.jsonl"
 
     def sink(self) -> dict[str, Any]:
-        return {"kind": "file", "path": str(self.path)}
+        return {"path": str(self.path)}
 
     def newest(self) -> int:
         if not self.path.exists():
@@ -97,13 +122,10 @@ class RedisDestination(Destination):
     kind = "redis"
     server: RedisServer
 
-    def __init__(
-        self, background: Background, folder: Path, *, proxied: bool, more: dict[str, Any], options: dict[str, str]
-    ) -> None:
+    def begin(self, options: dict[str, str]) -> None:
         """`appendfsync: always`: what was acknowledged survives the server's own SIGKILL."""
         self.server = RedisServer().start(config={"appendfsync": "always", **options})
         self.reader = self.server  # the one that counts, after a fail-over another
-        self.wire = Wire(background, self.server.port) if proxied else None
         self._others: list[RedisServer] = []
 
     def also(self, server: RedisServer) -> RedisServer:
@@ -112,8 +134,7 @@ class RedisDestination(Destination):
         return server
 
     def sink(self) -> dict[str, Any]:
-        port = self.wire.port if self.wire else self.server.port
-        return {"kind": "redis", "url": f"redis://127.0.0.1:{port}/0", "stream": NAME, "timeout": "2s"}
+        return {"url": f"redis://127.0.0.1:{self.reached_port}/0", "stream": NAME, "timeout": "2s"}
 
     def newest(self) -> int:
         try:
@@ -136,17 +157,12 @@ class NatsDestination(Destination):
     kind = "nats"
     server: NatsServer
 
-    def __init__(
-        self, background: Background, folder: Path, *, proxied: bool, more: dict[str, Any], options: dict[str, str]
-    ) -> None:
+    def begin(self, options: dict[str, str]) -> None:
         self.server = NatsServer().start()
-        self.background = background
-        self.wire = Wire(background, self.server.port) if proxied else None
 
     def sink(self) -> dict[str, Any]:
-        port = self.wire.port if self.wire else self.server.port
-        url = f"nats://127.0.0.1:{port}"
-        return {"kind": "nats", "url": url, "stream": NAME, "subject": f"{NAME}.{{type}}", "create": True}
+        url = f"nats://127.0.0.1:{self.reached_port}"
+        return {"url": url, "stream": NAME, "subject": f"{NAME}.{{type}}", "create": True}
 
     def newest(self) -> int:
         return self.background.run(self._newest())
@@ -167,27 +183,19 @@ class NatsDestination(Destination):
 class KafkaDestination(Destination):
     kind = "kafka"
     server: KafkaServer
-    topic = NAME
 
-    def __init__(
-        self, background: Background, folder: Path, *, proxied: bool, more: dict[str, Any], options: dict[str, str]
-    ) -> None:
+    def begin(self, options: dict[str, str]) -> None:
         self.server = KafkaServer().start(config=options)
-        self.background = background
-        self.wire = Wire(background, self.server.behind_proxy_port, port=self.server.proxied_port) if proxied else None
         self._consumer: AIOKafkaConsumer | None = None
         self._newest = 0
 
+    def wired(self) -> Wire:
+        """On the port that the broker's own listener for it advertises."""
+        return Wire(self.background, self.server.behind_proxy_port, port=self.server.proxied_port)
+
     def sink(self) -> dict[str, Any]:
-        servers = self.server.proxied_bootstrap_servers if self.wire else self.server.bootstrap_servers
-        return {
-            "kind": "kafka",
-            "bootstrap_servers": servers,
-            "topic": self.topic,
-            "create": True,
-            "partitions": 3,
-            "timeout": "5s",
-        }
+        servers = f"127.0.0.1:{self.reached_port}"
+        return {"bootstrap_servers": servers, "topic": NAME, "create": True, "partitions": PARTITIONS, "timeout": "5s"}
 
     def newest(self) -> int:
         return self.background.run(self._look())
@@ -201,7 +209,7 @@ class KafkaDestination(Destination):
                     sequences = [int(dict(record.headers)["Oplog-Sequence"]) for record in records]
                     self._newest = max([self._newest, *sequences])
         except (OSError, RuntimeError, TimeoutError):  # KafkaError is a RuntimeError
-            await self._stopped()
+            await self.forget()
         return self._newest
 
     async def _started(self) -> AIOKafkaConsumer:
@@ -213,7 +221,7 @@ class KafkaDestination(Destination):
         )
         await consumer.start()
         metadata = await consumer._client.fetch_all_metadata()
-        partitions = [TopicPartition(self.topic, number) for number in metadata.partitions_for_topic(self.topic) or ()]
+        partitions = [TopicPartition(NAME, number) for number in metadata.partitions_for_topic(NAME) or ()]
         if not partitions:
             raise OSError("no topic yet")
         consumer.assign(partitions)
@@ -221,23 +229,18 @@ class KafkaDestination(Destination):
         return consumer
 
     async def forget(self) -> None:
-        """The topic is another one now, or has other partitions: look anew."""
-        await self._stopped()
-
-    async def _stopped(self) -> None:
+        """Look anew: the broker does not answer, or the topic is another one, or has other partitions."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2):
                     await consumer.stop()
-            except TimeoutError:
-                pass
 
     def read(self) -> list[Found]:
-        return self.background.run(read_kafka(self.server.bootstrap_servers, self.topic), within_seconds=120)
+        return self.background.run(read_kafka(self.server.bootstrap_servers, NAME), within_seconds=120)
 
     def close(self) -> None:
-        self.background.run(self._stopped())
+        self.background.run(self.forget())
         super().close()
 
 
@@ -246,19 +249,17 @@ class WebhookDestination(Destination):
 
     kind = "webhook"
 
-    def __init__(
-        self, background: Background, folder: Path, *, proxied: bool, more: dict[str, Any], options: dict[str, str]
-    ) -> None:
-        self.background = background
-        self._more = more
+    def begin(self, options: dict[str, str]) -> None:
         self.receiver = Receiver()
-        background.run(self.receiver.__aenter__())
-        self.wire = Wire(background, self.receiver.port) if proxied else None
+        self.restart()
+
+    @property
+    def port(self) -> int:
+        return self.receiver.port
 
     def sink(self) -> dict[str, Any]:
-        port = self.wire.port if self.wire else self.receiver.port
         local = {"allow_http": True, "allow_private_addresses": True, "ack_wait": "2s"}
-        return {"kind": "webhook", "url": f"http://127.0.0.1:{port}/hook", **local, **self._more}
+        return {"url": f"http://127.0.0.1:{self.reached_port}/hook", **local}
 
     def newest(self) -> int:
         latest = self.receiver.acknowledged[-LATEST:]  # by key, the highest is not always the last
@@ -266,7 +267,7 @@ class WebhookDestination(Destination):
 
     def read(self) -> list[Found]:
         posts = [(post.id, post.key, post.body) for post in self.receiver.acknowledged]
-        return read_posts(posts, by_key=self._more.get("ordering") == "key")
+        return read_posts(posts, by_key=self.more.get("ordering") == "key")
 
     def copies(self) -> int:
         return len(self.receiver.posts) - len({post.id for post in self.receiver.posts})

@@ -12,9 +12,7 @@ def kill(line: Line) -> None:
     """SIGKILL at random moments."""
     line.start()
     for _ in line.struck():
-        line.bridge.kill()
-        with line.recovery():
-            line.bridge.start()
+        line.restarted()
 
 
 def kill_at_points(line: Line) -> None:
@@ -41,9 +39,7 @@ def kill_at_points(line: Line) -> None:
             dropped = wire.reset_before_reply()
             line.work()
             assert wire.happened(dropped, rig.WITHIN_SECONDS), f"no {point}"
-        line.bridge.kill()
-        with line.recovery():
-            line.bridge.start()
+        line.restarted()
 
 
 def freeze(line: Line) -> None:
@@ -61,8 +57,7 @@ def freeze(line: Line) -> None:
         if line.destination.kind == "file":  # its lock cannot be taken away: the successor waits, and says so
             line.said_since(mark, "lease held")
             frozen.signal(signal.SIGCONT)
-            with line.recovery():
-                pass
+            line.recovered()
         else:
             with line.recovery():
                 line.said_since(mark, "lease held")

@@ -23,22 +23,23 @@ def _do(line: Line, what: Callable[[JetStreamContext], Awaitable[Any]]) -> Any:
     return destination.background.run(done())
 
 
-def _settled(line: Line) -> None:
-    """Delivered, saved, and then all of it is the destination's to lose."""
-    line.delivered()
-    line.saved()
-    line.destroyed_so_far()
+async def _age(jetstream: JetStreamContext, seconds_max: float) -> None:
+    config = (await jetstream.stream_info(NAME)).config
+    await jetstream.update_stream(config.evolve(max_age=seconds_max, duplicate_window=seconds_max))
+
+
+async def _left(jetstream: JetStreamContext) -> int:
+    return (await jetstream.stream_info(NAME)).state.messages
 
 
 def purged(line: Line) -> None:
     """Nothing is left in it but the number of its last message."""
     line.start()
     for _ in line.struck():
-        _settled(line)
+        line.settled()
+        line.destroyed_so_far()
         _do(line, lambda jetstream: jetstream.purge_stream(NAME))
-        line.bridge.kill()
-        with line.recovery():
-            line.bridge.start()
+        line.restarted()
     line.note("goes on where it was")
 
 
@@ -46,22 +47,12 @@ def expired(line: Line) -> None:
     """`max_age` has taken everything, the last message too."""
     line.start()
     for _ in line.struck():
-        _settled(line)
-
-        async def age(jetstream: JetStreamContext, seconds: float) -> None:
-            config = (await jetstream.stream_info(NAME)).config
-            await jetstream.update_stream(config.evolve(max_age=seconds, duplicate_window=seconds))
-
-        _do(line, lambda jetstream: age(jetstream, 1))
-
-        async def left(jetstream: JetStreamContext) -> int:
-            return (await jetstream.stream_info(NAME)).state.messages
-
-        line.until(lambda: _do(line, left) == 0, "everything expired")
-        _do(line, lambda jetstream: age(jetstream, 0))
-        line.bridge.kill()
-        with line.recovery():
-            line.bridge.start()
+        line.settled()
+        line.destroyed_so_far()
+        _do(line, lambda jetstream: _age(jetstream, 1))
+        line.until(lambda: _do(line, _left) == 0, "everything expired")
+        _do(line, lambda jetstream: _age(jetstream, 0))
+        line.restarted()
     line.note("goes on where it was")
 
 
@@ -69,11 +60,10 @@ def deleted(line: Line) -> None:
     """The stream is deleted; `create: true` makes a new one, and the state store knows that there was another."""
     line.start()
     for _ in line.struck():
-        _settled(line)
+        offset = line.settled()
+        line.destroyed_so_far()
         _do(line, lambda jetstream: jetstream.delete_stream(NAME))
         mark = line.mark()
-        next_offset = line.newest_written + 1
         line.work()
-        line.said_since(mark, "the destination's position is gone")
-        line.decide(next_offset)
+        line.decided(mark, "the destination's position is gone", offset)
     line.note("stops and says so; goes on after `offsets set`")

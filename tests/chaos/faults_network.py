@@ -7,10 +7,13 @@ from collections.abc import Callable
 import rig
 from chaos.background import Wire
 from chaos.line import Line
+from oplogbridge.testing.proxy import Direction
 
-Pick = Callable[[Line], "Wire | None"]
+Strike = Callable[[Line], None]
+Pick = Callable[[Line], Wire]
 HOLD_SECONDS = 4.0  # longer than the lease, longer than most of the clients' time-outs
 CUT_BYTES_MAX = 60_000
+ANSWER_BYTES_MAX = 300
 
 
 def to_destination(line: Line) -> Wire:
@@ -23,15 +26,17 @@ def to_store(line: Line) -> Wire:
     return line.store_wire
 
 
-def cut(pick: Callable[[Line], Wire]) -> Callable[[Line], None]:
+def cut(pick: Pick) -> Strike:
     """The connection is reset in the middle of what is sent, after a random number of bytes; or of the answer."""
 
     def strike(line: Line) -> None:
         line.start()
         for number in line.struck():
             wire = pick(line)
-            direction, bytes_max = ("downstream", 300) if number % 4 == 3 else ("upstream", CUT_BYTES_MAX)
-            happened = wire.cut_after(direction, line.moments.randrange(1, bytes_max))  # type: ignore[arg-type]
+            answer = number % 4 == 3
+            direction: Direction = "downstream" if answer else "upstream"
+            bytes_max = ANSWER_BYTES_MAX if answer else CUT_BYTES_MAX
+            happened = wire.cut_after(direction, line.moments.randrange(1, bytes_max))
             with line.recovery():
                 while not wire.happened(happened, 0.2):
                     line.work()
@@ -39,70 +44,52 @@ def cut(pick: Callable[[Line], Wire]) -> Callable[[Line], None]:
     return strike
 
 
-def answer_lost(pick: Callable[[Line], Wire]) -> Callable[[Line], None]:
-    """The request arrives and is carried out; its answer never comes."""
+def answer_lost(pick: Pick, request: Callable[[bytes], bool] = bool) -> Strike:
+    """Such a request arrives and is carried out; its answer never comes."""
 
     def strike(line: Line) -> None:
         line.start()
         for _ in line.struck():
             wire = pick(line)
-            dropped = wire.reset_before_reply()
+            dropped = wire.reset_before_reply(request)
             line.work(100)
             assert wire.happened(dropped, rig.WITHIN_SECONDS), "nothing was sent"
-            with line.recovery():
-                pass
+            line.recovered()
 
     return strike
 
 
-def stall(pick: Callable[[Line], Wire]) -> Callable[[Line], None]:
+def stall(pick: Pick) -> Strike:
     """Connections stay open and nothing passes, in both directions, then in one, then in the other."""
-
-    def strike(line: Line) -> None:
-        line.start()
-        for _ in line.struck():
-            for directions in ((), ("downstream",), ("upstream",)):
-                wire = pick(line)
-                wire.stall(*directions)  # type: ignore[arg-type]
-                line.work()
-                line.wait(HOLD_SECONDS)
-                wire.heal()
-                with line.recovery():
-                    pass
-
-    return strike
+    return _held(pick, Wire.stall, lambda wire: wire.stall("downstream"), lambda wire: wire.stall("upstream"))
 
 
-def slow(pick: Callable[[Line], Wire]) -> Callable[[Line], None]:
+def slow(pick: Pick) -> Strike:
     """20 kB a second, and no more."""
-
-    def strike(line: Line) -> None:
-        line.start()
-        for _ in line.struck():
-            wire = pick(line)
-            wire.slow(20_000)
-            line.work()
-            line.wait(HOLD_SECONDS)
-            wire.heal()
-            with line.recovery():
-                pass
-
-    return strike
+    return _held(pick, lambda wire: wire.slow(20_000))
 
 
-def refuse(pick: Callable[[Line], Wire]) -> Callable[[Line], None]:
+def refuse(pick: Pick) -> Strike:
     """What is open is reset, and nobody listens."""
 
+    def harm(wire: Wire) -> None:
+        wire.refuse()
+        wire.cut()
+
+    return _held(pick, harm)
+
+
+def _held(pick: Pick, *harms: Callable[[Wire], None]) -> Strike:
+    """Each of them for a while, and then the wire is whole again."""
+
     def strike(line: Line) -> None:
         line.start()
         for _ in line.struck():
-            wire = pick(line)
-            wire.refuse()
-            wire.cut()
-            line.work()
-            line.wait(HOLD_SECONDS)
-            wire.heal()
-            with line.recovery():
-                pass
+            for harm in harms:
+                wire = pick(line)
+                harm(wire)
+                line.works_for(HOLD_SECONDS)
+                wire.heal()
+                line.recovered()
 
     return strike

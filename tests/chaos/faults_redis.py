@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from chaos.destinations import NAME, RedisDestination
+from chaos.faults_store import replica_of
 from chaos.line import Line
-from services import RedisServer
-from services.resp import ask, until
+from services.resp import ask
 
 HOLD_SECONDS = 4.0
 
@@ -22,19 +22,15 @@ def fail_over(line: Line) -> None:
     assert redis.wire is not None
     for _ in line.struck():
         line.delivered()
-        replica = redis.also(RedisServer().start(replica_of=redis.reader))
-        until(lambda server=replica: "link_status:up" in ask(server, "INFO", "replication"), "in step", replica)
-        ask(replica, "REPLICAOF", "NO", "ONE")
+        replica = redis.also(replica_of(redis.reader))
         line.work()
-        line.delivered()
-        line.saved()
+        line.settled()
         missed = ask(redis.reader, "XLEN", NAME) - ask(replica, "XLEN", NAME)
         assert missed > 0, "it missed nothing"
         mark = line.mark()
         redis.reader = replica
         redis.wire.lead_to(replica.port)
-        with line.recovery():
-            pass
+        line.recovered()
         line.said_since(mark, "the destination lost acknowledged writes")
     line.note("said; delivered again")
 
@@ -49,19 +45,16 @@ def full(line: Line) -> None:
         line.said_since(mark, "raise `maxmemory`")
         line.wait(HOLD_SECONDS)
         ask(_redis(line).server, "CONFIG", "SET", "maxmemory", 0)
-        with line.recovery():
-            pass
+        line.recovered()
 
 
 def amnesia(line: Line) -> None:
     """A restart without persistence: the stream is gone, and the state store knows that there was one."""
     line.start()
     for _ in line.struck():
-        line.delivered()
-        line.saved()
+        line.settled()
         line.destination.restart()
         mark = line.mark()
         line.work()
-        line.said_since(mark, "the destination's position is gone")
-        line.decide(0)
+        line.decided(mark, "the destination's position is gone", 0)
     line.note("stops and says so; `offsets set` delivers all again")

@@ -14,8 +14,7 @@ def kill(line: Line) -> None:
     for _ in line.struck():
         line.destination.kill()
         line.destination.restart()
-        with line.recovery():
-            pass
+        line.recovered()
 
 
 def down(line: Line) -> None:
@@ -24,11 +23,9 @@ def down(line: Line) -> None:
     for _ in line.struck():
         line.destination.kill()
         for _part in range(3):
-            line.work()
-            line.wait(DOWN_SECONDS / 3)
+            line.works_for(DOWN_SECONDS / 3)
         line.destination.restart()
-        with line.recovery():
-            pass
+        line.recovered()
 
 
 def freeze(line: Line) -> None:
@@ -36,8 +33,6 @@ def freeze(line: Line) -> None:
     line.start()
     for _ in line.struck():
         line.destination.server.pause()
-        line.work()
-        line.wait(FROZEN_SECONDS)
+        line.works_for(FROZEN_SECONDS)
         line.destination.server.resume()
-        with line.recovery():
-            pass
+        line.recovered()

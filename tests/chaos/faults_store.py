@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-
 from chaos.line import Line
 from services import RedisServer
-from services.resp import ask, until
+from services.redis_server import in_step
+from services.resp import ask
 
 HOLD_SECONDS = 4.0
 
@@ -16,14 +15,21 @@ def _store(line: Line) -> RedisServer:
     return line.store
 
 
+def replica_of(primary: RedisServer) -> RedisServer:
+    """One that had all, and from now on hears no more of it: it can be promoted."""
+    replica = RedisServer().start(replica_of=primary)
+    in_step(replica)
+    ask(replica, "REPLICAOF", "NO", "ONE")
+    return replica
+
+
 def kill(line: Line) -> None:
     """SIGKILL of the Redis that has the state, and a start with the same data."""
     line.start()
     for _ in line.struck():
         _store(line).kill()
         _store(line).restart()
-        with line.recovery():
-            pass
+        line.recovered()
 
 
 def read_only(line: Line) -> None:
@@ -31,11 +37,9 @@ def read_only(line: Line) -> None:
     line.start()
     for _ in line.struck():
         ask(_store(line), "REPLICAOF", "127.0.0.1", 1)
-        line.work()
-        line.wait(HOLD_SECONDS)
+        line.works_for(HOLD_SECONDS)
         ask(_store(line), "REPLICAOF", "NO", "ONE")
-        with line.recovery():
-            pass
+        line.recovered()
 
 
 def full(line: Line) -> None:
@@ -43,11 +47,9 @@ def full(line: Line) -> None:
     line.start()
     for _ in line.struck():
         ask(_store(line), "CONFIG", "SET", "maxmemory", 1)
-        line.work()
-        line.wait(HOLD_SECONDS)
+        line.works_for(HOLD_SECONDS)
         ask(_store(line), "CONFIG", "SET", "maxmemory", 0)
-        with line.recovery():
-            pass
+        line.recovered()
 
 
 def lost(line: Line) -> None:
@@ -55,8 +57,7 @@ def lost(line: Line) -> None:
     line.start()
     for _ in line.struck():
         ask(_store(line), "FLUSHALL")
-        with line.recovery():
-            pass
+        line.recovered()
 
 
 def fail_over(line: Line) -> None:
@@ -66,31 +67,12 @@ def fail_over(line: Line) -> None:
     for _ in line.struck():
         old = _store(line)
         line.delivered()
-        with RedisServer().start(replica_of=old) as replica:
-            until(lambda: "master_link_status:up" in ask(replica, "INFO", "replication"), "in step", replica)
-            ask(replica, "REPLICAOF", "NO", "ONE")
+        with replica_of(old) as replica:
             line.work()
             line.delivered()  # saved at the old one alone
             line.store_wire.lead_to(replica.port)
-            with line.recovery():
-                pass
+            line.recovered()
             line.stop()
             line.store_wire.lead_to(old.port)  # and back, which is one more of the same
             line.bridge.start()
-            with line.recovery():
-                pass
-
-
-def disk_full(line: Line) -> None:
-    """SQLite: no file may grow any more. The log is a file, too: what does not fit into it is lost to it alone."""
-    line.start()
-    assert line.bridge.process is not None
-    for _ in line.struck():
-        pid = line.bridge.process.pid
-        before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))
-        line.work()
-        line.wait(HOLD_SECONDS)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-        with line.recovery():
-            pass
+            line.recovered()

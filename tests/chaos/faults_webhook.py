@@ -53,7 +53,5 @@ def gone(line: Line) -> None:
         line.work()
         line.said_since(mark, "pipeline stopped")
         destination.receiver.decide = lambda _: None
-        line.bridge.kill()
-        with line.recovery():
-            line.bridge.start()
+        line.restarted()
     line.note("stops and says so")

@@ -8,18 +8,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 import rig
 from auditor import Audit, audit
-from chaos.background import Background, Wire
+from chaos.background import Wire
 from chaos.destinations import Destination
 from services import RedisServer
 
 POLL_INTERVAL_SECONDS = 0.02
-EARLY_SECONDS = 0.002  # a poll may seem so much early: the emulator's own loop
 LOOK_SECONDS = 0.02
 RECOVERED_WITHIN_SECONDS = 90.0
 COPIED_WITHIN_SECONDS = 240.0
@@ -36,7 +34,6 @@ class Line:
 
     destination: Destination
     source: rig.EmulatorProcess
-    background: Background
     folder: Path
     times: int
     moments: random.Random
@@ -64,7 +61,7 @@ class Line:
         rig.write_config(
             config,
             self.source,
-            {"copy": self.destination.sink()},
+            {"copy": self.destination.settings()},
             state=state,
             source_options={
                 "url": url,
@@ -96,14 +93,13 @@ class Line:
         """Once for each time that this fault is to strike, at a random moment while the line is at work."""
         for number in range(self.times):
             self.work()
-            code = self.bridge.exited(within_seconds=self.moments.uniform(0.0, 0.2))
-            assert code is None, f"the bridge ended with {code}:\n{self.bridge.tail()}"
+            self.wait(self.moments.uniform(0.0, 0.2))
             self.strikes += 1
             yield number
 
-    def delivered(self, within_seconds: float = RECOVERED_WITHIN_SECONDS) -> None:
+    def delivered(self) -> None:
         """A reader sees all that the source has."""
-        self.until(lambda: self.destination.newest() >= self.newest_written, "everything delivered", within_seconds)
+        self.until(lambda: self.destination.newest() >= self.newest_written, "everything delivered")
 
     @contextlib.contextmanager
     def recovery(self) -> Iterator[None]:
@@ -114,25 +110,36 @@ class Line:
         self.delivered()
         self.recoveries.append(time.monotonic() - begin)
 
-    def until(self, holds: Callable[[], bool], what: str, within_seconds: float = RECOVERED_WITHIN_SECONDS) -> None:
+    def recovered(self) -> None:
+        """What was done to it is over: counts from here."""
+        with self.recovery():
+            pass
+
+    def restarted(self) -> None:
+        """SIGKILL, and a new start, from which it counts."""
+        self.bridge.kill()
+        with self.recovery():
+            self.bridge.start()
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
         """Looks again and again, while the bridge lives."""
-        deadline = time.monotonic() + within_seconds
+        deadline = time.monotonic() + RECOVERED_WITHIN_SECONDS
         while not holds():
             code = self.bridge.exited(LOOK_SECONDS)
             assert code is None, f"the bridge ended with {code} before: {what}\n{self.bridge.tail()}"
-            assert time.monotonic() < deadline, f"not within {within_seconds:g} s: {what}\n{self.bridge.tail()}"
+            assert time.monotonic() < deadline, f"not in time: {what}\n{self.bridge.tail()}"
 
     def wait(self, seconds: float) -> None:
         """A fault lasts so long, and the bridge outlives it."""
         code = self.bridge.exited(seconds)
         assert code is None, f"the bridge ended with {code}:\n{self.bridge.tail()}"
 
-    # What it says ---------------------------------------------------------------------------------------------------
+    def works_for(self, seconds: float) -> None:
+        """As `wait`, with work to do."""
+        self.work()
+        self.wait(seconds)
 
-    def said(self, *texts: str) -> None:
-        """Each of these stands in the log; waits for it."""
-        for text in texts:
-            self.bridge.logged(text)
+    # What it says ---------------------------------------------------------------------------------------------------
 
     def mark(self) -> int:
         """A place in the log, for `said_since`."""
@@ -168,8 +175,9 @@ class Line:
             code = self.bridge.exited(rig.WITHIN_SECONDS)
             assert code == 0, f"SIGTERM ended with {code}:\n{self.bridge.tail()}"
 
-    def decide(self, offset: int) -> None:
-        """What an operator does with a pipeline that stopped: end it, set the offset, start it."""
+    def decided(self, mark: int, said: str, offset: int) -> None:
+        """It stopped, and says why; an operator ends it, sets the offset, and starts it."""
+        self.said_since(mark, said)
         self.bridge.signal(signal.SIGTERM)
         code = self.bridge.exited(rig.WITHIN_SECONDS)
         assert code in (0, 3), f"SIGTERM ended with {code}:\n{self.bridge.tail()}"
@@ -177,10 +185,12 @@ class Line:
         with self.recovery():
             self.bridge.start()
 
-    def saved(self) -> None:
-        """The state store knows all that was delivered, by `offsets list`, which asks nobody's leave."""
-        known = f"{self.newest_written + 1}"
-        self.until(lambda: known in self.command("offsets", "list", "--json"), "everything saved")
+    def settled(self) -> int:
+        """All is delivered, and the state store knows, by `offsets list`, which asks nobody's leave. The offset."""
+        self.delivered()
+        offset = self.newest_written + 1
+        self.until(lambda: str(offset) in self.command("offsets", "list", "--json"), "everything saved")
+        return offset
 
     def destroyed_so_far(self) -> None:
         """All that was written up to now may be lost at the destination, which is not ours to keep."""
@@ -207,8 +217,8 @@ class Line:
     def early_polls(self) -> int:
         """How often the source was asked before its time, by the source's own log."""
         ours = str(AUDIT_LIMIT)  # the auditor reads the same log
-        moments = [poll["monotonic"] for poll in self.source.polls() if poll["limit"] != ours]
-        return sum(later - earlier < POLL_INTERVAL_SECONDS - EARLY_SECONDS for earlier, later in pairwise(moments))
+        polls = [poll for poll in self.source.polls() if poll["limit"] != ours]
+        return len(rig.early_polls(polls, POLL_INTERVAL_SECONDS))
 
     def __enter__(self) -> Self:
         return self

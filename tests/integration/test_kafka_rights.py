@@ -11,11 +11,12 @@ from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 
 from kafka_reader import admin, make_topic
 from kafka_world import World
+from needed import needed
 from oplogbridge import Misconfigured, SinkContext
 from oplogbridge.testing import make_batch, make_event
 from oplogbridge.testing.sink_rig import FIRST
 from oplogbridge_sinks.kafka import KafkaSettings, plugin
-from services import KafkaServer, MissingServer
+from services import KafkaServer
 
 _OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 _LITERAL, _PREFIXED = 3, 4
@@ -76,11 +77,8 @@ def strict_kafka() -> Iterator[KafkaServer]:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",  # the listeners without a login: the broker itself, and the tests
     }
-    try:
-        with KafkaServer().start(secured=True, config=config) as server:
-            yield server
-    except MissingServer as missing:
-        pytest.skip(str(missing))
+    with needed(), KafkaServer().start(secured=True, config=config) as server:
+        yield server
 
 
 class Guarded(World):

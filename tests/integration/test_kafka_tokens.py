@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from kafka_world import World
+from needed import needed
 from oplogbridge import Misconfigured, Sink, Unavailable
 from oplogbridge.testing import make_batch
 from oplogbridge.testing.sink_rig import FIRST, assert_ends_in_a_next_step, chain
-from services import KafkaServer, MissingServer
+from services import KafkaServer
 from services.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from services.kafka_security import Certificates
 
@@ -35,12 +36,12 @@ class Realm(NamedTuple):
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Realm]:
-    with IdentityProvider() as provider:
-        try:
-            with KafkaServer().start(secured=True, jwks_url=provider.jwks_url) as server:
-                yield Realm(server, provider)
-        except MissingServer as missing:
-            pytest.skip(str(missing))
+    with (
+        needed(),
+        IdentityProvider() as provider,
+        KafkaServer().start(secured=True, jwks_url=provider.jwks_url) as server,
+    ):
+        yield Realm(server, provider)
 
 
 @pytest.fixture

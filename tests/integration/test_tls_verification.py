@@ -12,30 +12,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp.connector
 import pytest
 
 from certificates import Authority, self_signed
+from kafka_world import World
 from oplogbridge import BridgeError, SinkContext
-from oplogbridge.redis_nodes.address import redis_address
 from oplogbridge.source.client import OplogClient
-from oplogbridge.state.redis import RedisStateStore
 from oplogbridge.testing import make_batch
-from oplogbridge_sinks.kafka import KafkaSettings
-from oplogbridge_sinks.kafka import plugin as kafka_plugin
 from oplogbridge_sinks.nats import NatsSettings
 from oplogbridge_sinks.nats import plugin as nats_plugin
-from oplogbridge_sinks.redis import RedisSettings
-from oplogbridge_sinks.redis import plugin as redis_plugin
 from oplogbridge_sinks.webhook.settings import WebhookSettings
 from oplogbridge_sinks.webhook.sink import plugin as webhook_plugin
+from planted import PASSWORD
+from redis_users import USERS
 
 CONTEXT = SinkContext("bridge.orders", "orders", "shop", "shop-1")
 NATS_INFO = (
     b'INFO {"server_id":"x","version":"2.14.0","proto":1,"headers":true,"max_payload":1048576,"tls_required":true}\r\n'
 )
-SASL = {"mechanism": "PLAIN", "username": "bridge", "password": "s3cret-passw0rd"}
 
 
 @dataclass
@@ -80,75 +77,61 @@ async def source(port: int, ca: Path) -> None:
         request_timeout_seconds=5,
         check=lambda: None,
     )
-    try:
+    async with closed_after(client):
         await client.poll(0)
-    finally:
-        await client.close()
 
 
 async def webhook(port: int, ca: Path) -> None:
-    sink = webhook_plugin.build(
-        WebhookSettings.model_validate(
-            {
-                "url": f"https://127.0.0.1:{port}/hook",
-                "allow_private_addresses": True,
-                "ack_wait": "5s",
-            }
-        ),
-        CONTEXT,
-    )
-    try:
-        await sink.open()
+    settings = {"url": f"https://127.0.0.1:{port}/hook", "allow_private_addresses": True, "ack_wait": "5s"}
+    sink = webhook_plugin.build(WebhookSettings.model_validate(settings), CONTEXT)
+    async with closed_after(sink):
+        await sink.open()  # which connects to nobody
         await sink.write(make_batch(1))
-    finally:
-        await sink.close()
 
 
 async def kafka(port: int, ca: Path) -> None:
-    settings = {
-        "bootstrap_servers": f"127.0.0.1:{port}",
-        "topic": "t",
-        "timeout": "5s",
-        "tls": {"ca": str(ca)},
-        "sasl": SASL,
-    }
-    sink = kafka_plugin.build(KafkaSettings.model_validate(settings), CONTEXT)
-    try:
-        await sink.open()
-    finally:
-        await sink.close()
+    login = {"mechanism": "PLAIN", "username": "bridge", "password": PASSWORD}
+    async with World(f"127.0.0.1:{port}", "bridge").opened(timeout="5s", tls={"ca": str(ca)}, sasl=login):
+        pass
 
 
 async def redis_sink(port: int, ca: Path) -> None:
-    url = f"rediss://bridge:s3cret-passw0rd@127.0.0.1:{port}/0?ssl_ca_certs={ca}"
-    sink = redis_plugin.build(RedisSettings.model_validate({"url": url, "stream": "s", "timeout": "5s"}), CONTEXT)
-    try:
-        await sink.open()
-    finally:
-        await sink.close()
+    await opened(USERS["sink"](redis_url(port, ca), "bridge"))
 
 
 async def redis_store(port: int, ca: Path) -> None:
-    url = f"rediss://bridge:s3cret-passw0rd@127.0.0.1:{port}/0?ssl_ca_certs={ca}"
-    store = RedisStateStore(redis_address(url), name="bridge", deadline_seconds=5)
-    try:
-        await store.open()
-    finally:
-        await store.close()
+    await opened(USERS["store"](redis_url(port, ca), "bridge"))
+
+
+def redis_url(port: int, ca: Path) -> str:
+    return f"rediss://bridge:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={ca}"
 
 
 async def nats(port: int, ca: Path) -> None:
-    settings = {
-        "url": f"tls://bridge:s3cret-passw0rd@127.0.0.1:{port}",
-        "stream": "S",
-        "subject": "s.{type}",
-        "timeout": "5s",
-    }
-    sink = nats_plugin.build(NatsSettings.model_validate(settings | {"tls": {"ca": str(ca)}}), CONTEXT)
+    url = f"tls://bridge:{PASSWORD}@127.0.0.1:{port}"
+    settings = {"url": url, "stream": "S", "subject": "s.{type}", "timeout": "5s", "tls": {"ca": str(ca)}}
+    await opened(nats_plugin.build(NatsSettings.model_validate(settings), CONTEXT))
+
+
+class Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+class Opened(Closable, Protocol):
+    async def open(self) -> object: ...
+
+
+@asynccontextmanager
+async def closed_after(one: Closable) -> AsyncIterator[None]:
     try:
-        await sink.open()
+        yield
     finally:
-        await sink.close()
+        await one.close()
+
+
+async def opened(one: Opened) -> None:
+    async with closed_after(one):
+        await one.open()
 
 
 CLIENTS: dict[str, Callable[[int, Path], Awaitable[None]]] = {
@@ -187,4 +170,4 @@ async def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(tmp_path: Pa
     assert server.came > 0
     assert (server.heard_bytes > 0) == (certificate == "good")
     assert ("certificate" in str(refused.value)) == (certificate != "good"), refused.value
-    assert "s3cret" not in str(refused.value)
+    assert PASSWORD not in str(refused.value)

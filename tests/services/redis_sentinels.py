@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from services.process import ServerProcess
-from services.redis_server import RedisServer, pong, redis_binary
+from services.redis_server import RedisServer, in_step, pong, redis_binary
 from services.resp import ask, until
 
 SERVICE = "bridge-data"
@@ -56,7 +56,7 @@ class RedisSentinels:
         master, replica = self.servers
         master.start(acl=everybody)
         replica.start(acl=everybody, replica_of=master)
-        until(lambda: "master_link_status:up" in ask(replica, "INFO", "replication"), "the replica's link", replica)
+        in_step(replica)
         for sentinel in self.sentinels:
             sentinel.start(master, down_after_ms=down_after_ms, lines=sentinel_acl)
         until(self._agreed, "the sentinels know each other", self.sentinels[0])

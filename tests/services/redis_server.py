@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from services.process import MissingServer, ServerProcess
+from services.resp import ask, until
 
 _ANSWER_WITHIN_SECONDS = 0.5
 
@@ -88,6 +89,11 @@ class RedisServer(ServerProcess):
 
     def _answers(self) -> bool:
         return pong(self.port, self._tls)
+
+
+def in_step(replica: RedisServer) -> None:
+    """Returns when it has all that its primary has, and follows."""
+    until(lambda: "master_link_status:up" in ask(replica, "INFO", "replication"), "the replica's link", replica)
 
 
 def pong(port: int, tls: RedisTls | None = None) -> bool:
