@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: simulate mutants help setup demo test test-quick chaos fuzz real-data lint types fmt bench golden docs build clean \
+.PHONY: simulate mutants help setup demo test test-quick chaos soak fuzz real-data lint types fmt bench golden docs build clean \
         services services-stop services-status services-install
 
 help: ## This list
@@ -47,6 +47,9 @@ test-quick: setup ## Without servers: unit, property and in-memory contract test
 
 chaos: setup services-install ## Every fault on every sink, on real servers (a quarter of an hour); SINK=kafka FAULT=kill N=50
 	cd tests && ../$(BIN)/python -m chaos $(if $(SINK),--sink $(SINK)) $(if $(FAULT),--fault $(FAULT)) $(if $(N),-n $(N)) $(ARGS)
+
+soak: setup services-install ## Ten million entries through each sink, with a fault every few seconds (an hour); SINK=kafka ENTRIES=1000000
+	cd tests && ../$(BIN)/python -m chaos.soak $(if $(SINK),--sink $(SINK)) $(if $(ENTRIES),--entries $(ENTRIES)) $(ARGS)
 
 fuzz: setup ## Hostile input for all that parses, guided by coverage; TARGET=page-v4 RUNS=1000000
 	$(PIP) atheris

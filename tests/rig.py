@@ -88,8 +88,12 @@ class EmulatorProcess:
 
     def write(self, entries: int) -> int:
         """The workload writes so many more; the last one's sequence."""
+        return self.written(entries)[-1]
+
+    def written(self, entries: int) -> list[int]:
+        """The workload writes so many more; their sequences."""
         written = json.loads(self._send("POST", f"/_emulator/workload?entries={entries}", b""))
-        return int(written["sequences"][-1])
+        return [int(sequence) for sequence in written["sequences"]]
 
     def fault(self, **fault: Any) -> None:
         self._send("POST", "/_emulator/faults", json.dumps([fault]).encode())

@@ -1,13 +1,15 @@
 """Prometheus metrics, read off the status at scrape time: the hot path pays nothing but two observations a page.
 
-Names begin with `oplog_bridge_`. docs/operations.md lists them; a test holds the list to this table.
+Names begin with `oplog_bridge_`, but for the conventional `process_*` (Linux only). docs/operations.md lists them; a
+test holds the list to this table.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -44,6 +46,7 @@ class Metrics:
     def __init__(self, status: BridgeStatus, *, unix: Callable[[], float]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_StatusCollector(status, unix))
+        ProcessCollector(registry=self._registry)
         self._poll = Histogram(
             "oplog_bridge_poll_seconds", "one poll", ["source"], buckets=SECONDS_BUCKETS, registry=self._registry
         )
@@ -93,6 +96,7 @@ class _StatusCollector(Collector):
         reloads.add_metric(["taken"], self._status.reloads)
         reloads.add_metric(["refused"], self._status.reload_failures)
         yield reloads
+        yield GaugeMetricFamily("oplog_bridge_tasks", "asyncio tasks of this process", len(asyncio.all_tasks()))
 
     def _gauges(self, labels: list[str]) -> Iterator[Metric]:
         offset = GaugeMetricFamily("oplog_bridge_offset", "the next sequence to read", labels=labels)

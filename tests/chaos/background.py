@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, Self, TypeVar
 
 from oplogbridge.testing.proxy import Direction, FaultProxy
@@ -26,6 +27,10 @@ class Background:
         except TimeoutError:
             future.cancel()
             raise
+
+    def started(self, call: Coroutine[Any, Any, T]) -> Future[T]:
+        """It goes on until it is cancelled."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -47,6 +47,10 @@ class Faults:
             (self._sink_fails_over, 1),
             (self._coordinator_forgets, 2),
             (self._messages_expire, 2),
+            (self._somebody_writes, 1),
+            (self._made_anew, 1),
+            (self._clock_jumps, 2),
+            (self._store_clock_jumps, 1),
         ]
         if scenario.one_that_lives:
             kinds = [(self._bad_weather, 2), (self._odd_source, 1), (self._store_forgets_offsets, 2), (self._blink, 2)]
@@ -68,6 +72,7 @@ class Faults:
             server.heal()
         for instance in scenario.instances:
             instance.process.resume()
+            instance.clock.unix_ahead_seconds = 0.0
 
     def _kill(self) -> None:
         instance = self._random.choice(self._scenario.instances)
@@ -171,8 +176,11 @@ class Faults:
         self._scenario.loop.call_by_world(0.4, setattr, server, "is_up", True)
 
     def _lose_store(self) -> None:
+        self._scenario.oracle.store_lossless = False
+        self._two_may_poll()
+
+    def _two_may_poll(self) -> None:
         scenario = self._scenario
-        scenario.oracle.store_lossless = False
         # Its lease, and a poll that is under way; docs/delivery.md: after that nobody polls beside the holder.
         patience = scenario.lease_ttl_seconds + POLL_DEADLINE_SECONDS + 1.0
         scenario.oracle.two_may_poll_until = scenario.loop.now + patience
@@ -211,6 +219,37 @@ class Faults:
             state.expire()
             # What came after the last save, or with a store that forgot, nobody can know of: a person is asked.
             line.tainted = True
+
+    def _somebody_writes(self) -> None:
+        line = self._random.choice(self._scenario.oracle.lines)
+        self._scenario.note(f"** somebody else writes into {line.place.server.name}")
+        line.place.server.state.write_foreign()
+        line.stops = line.stops or line.kind.stops_for_foreign
+
+    def _made_anew(self) -> None:
+        line = self._random.choice(self._scenario.oracle.lines)
+        if not line.kind.traits.holds_position:
+            return  # a receiver cannot be told from another one
+        self._scenario.note(f"** {line.place.server.name} is deleted and made anew")
+        line.place.server.state = line.place.server.state.recreated()
+        line.tainted, line.lossless = True, False
+
+    def _clock_jumps(self) -> None:
+        """Of one machine, as time servers and suspended laptops do it."""
+        scenario = self._scenario
+        instance = self._random.choice(scenario.instances)
+        # One that runs ahead would end the wait of `settle`, which trusts it, too soon (docs/source.md).
+        ahead = [-3600.0, -2.0] if scenario.settle_seconds else [-3600.0, -2.0, 2.0, 3600.0]
+        instance.clock.unix_ahead_seconds = self._random.choice(ahead)
+        scenario.note(f"** the clock of {instance.name} is {instance.clock.unix_ahead_seconds:+g} s off")
+
+    def _store_clock_jumps(self) -> None:
+        scenario = self._scenario
+        seconds = self._random.choice([-20.0, 20.0])
+        scenario.note(f"** the store's clock jumps by {seconds:+g} s")
+        scenario.store_clock.ahead_seconds += seconds
+        if seconds > 0:  # leases end before their time
+            self._two_may_poll()
 
     def _servers(self) -> list[Server[Any]]:
         scenario = self._scenario

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oplogbridge import choice, dead_letters, delivery, lanes, lease
-from oplogbridge.source import reader
+from oplogbridge.source import reader, settle
 from oplogbridge.state import kept
 from oplogbridge.state.memory import MemoryStateStore
 from simulation.oracle import Violation
@@ -50,7 +50,7 @@ MUTANTS = [
         choice.choose_offset,
         "return GoOn(position.offset)  # a crash between write and save",
         "return GoOn(stored.offset)",
-        6,
+        18,
     ),
     Mutant(
         "a save needs neither a token nor what it replaces",
@@ -59,7 +59,7 @@ MUTANTS = [
     expected = None if replacing is None else replacing.to_text()
     if self.memory.offsets.get(pipeline) != expected:""",
         "if False:",
-        185,
+        1404,
     ),
     Mutant(
         "the position is read before the predecessor is fenced",
@@ -68,7 +68,7 @@ MUTANTS = [
         """self._offset = await self._ask("checkpoint", KafkaState.checkpoint)
     self._producer, last = await self._ask("begin epoch", KafkaState.begin_epoch)
     return self._position(self._offset)""",
-        2,
+        10,
         (kafka.KIND,),
     ),
     Mutant(
@@ -76,14 +76,14 @@ MUTANTS = [
         kept.token,
         "{nonce}",
         "",
-        2260,
+        1026,
     ),
     Mutant(
         "Kafka without a fence",
         kafka.KafkaState._checked,
         "if epoch != self.epoch:",
         "if False:",
-        249,
+        53,
         (kafka.KIND,),
     ),
     Mutant(
@@ -91,7 +91,7 @@ MUTANTS = [
         nats.NatsState.write,
         "if expected != self.last_sequence:",
         "if False:",
-        19,
+        0,
         (nats.KIND,),
     ),
     Mutant(
@@ -99,7 +99,7 @@ MUTANTS = [
         redis.RedisState.write,
         "if from_offset != self.kept_offset:",
         "if False:",
-        120,
+        30,
         (redis.KIND,),
     ),
     Mutant(
@@ -107,7 +107,7 @@ MUTANTS = [
         file.FileState.open,
         "del self.lines[self.count :]",
         "pass",
-        763,
+        2,
         (file.KIND,),
     ),
     Mutant(
@@ -115,7 +115,7 @@ MUTANTS = [
         file.FileState.open,
         "and not self.holder.is_dead",
         "",
-        17,
+        7,
         (file.KIND,),
     ),
     Mutant(
@@ -124,7 +124,7 @@ MUTANTS = [
         'await self._ask(f"commit to {offset}", lambda state: state.commit(producer))',
         'with __import__("contextlib").suppress(Unavailable):\n'
         '        await self._ask(f"commit to {offset}", lambda state: state.commit(producer))',
-        2,
+        30,
         (kafka.KIND,),
     ),
     Mutant(
@@ -132,14 +132,14 @@ MUTANTS = [
         choice.choose_offset,
         "if mark_of(position) == stored.mark:",
         "if True:",
-        6,
+        18,
     ),
     Mutant(
         "an orphaned transaction is always aborted",
         kafka.SimulatedKafka.open,
         "commit = outcome_is_commit(orphans, last, offset or 0, visible)",
         "commit = False",
-        15,
+        10,
         (kafka.KIND,),
     ),
     Mutant(
@@ -147,28 +147,28 @@ MUTANTS = [
         lease.Lease._renew,
         "self.valid_until = sent_at + self.ttl_seconds",
         "self.valid_until = self.clock.monotonic() + self.ttl_seconds",
-        10252,
+        6184,
     ),
     Mutant(
         "a new holder polls at once",
         reader.Reader.__init__,
         "self._not_before = clock.monotonic() + poll_interval_seconds",
         "self._not_before = clock.monotonic()",
-        23,
+        33,
     ),
     Mutant(
         "nobody looks at the lease before a poll",
         lease.Lease.check,
         "if self.clock.monotonic() >= self.valid_until:",
         "if False:",
-        16,
+        1,
     ),
     Mutant(
         "a save that is late replaces what came after it",
         MemoryStateStore.save,
         "if self.memory.offsets.get(pipeline) != expected:",
         "if False:",
-        1722,
+        2015,
     ),
     Mutant(
         "`latest` is resolved again when the store forgot it",
@@ -182,14 +182,14 @@ MUTANTS = [
         delivery.Delivery.open,
         "if position is None and spec.traits.holds_position:",
         "if False:",
-        8,
+        1,
     ),
     Mutant(
         "what was chosen is not saved before the first poll",
         delivery.Delivery.open,
         "await self.save(offset)",
         "pass",
-        3,
+        0,
     ),
     Mutant(
         "a malformed entry is passed over",
@@ -203,42 +203,70 @@ MUTANTS = [
         dead_letters.DeadLetters.keep,
         "if self._position is not None and self._position.offset > sequence:",
         "if False:",
-        17,
+        3,
     ),
     Mutant(
         "nobody looks whether the destination lost what stood before a refused event",
         delivery.Delivery._position_after,
         "if not as_promised:",
         "if False:",
-        719,
+        692,
     ),
     Mutant(
         "an idle line does not look after its destination",
         delivery.Delivery._heartbeat,
         "if position != self._position:",
         "if False:",
-        190,
+        164,
     ),
     Mutant(
         "a key's next event does not wait for the one before",
         lanes.Lanes._begin,
         "if lane is not None:",
         "if False:",
-        56,
+        25,
     ),
     Mutant(
         "the offset follows the highest event that was delivered",
         lanes.Lanes.acknowledged,
         "return pending.event.sequence, events",
         "continue",
-        4,
+        13,
     ),
     Mutant(
         "what was delivered beyond the offset is forgotten, and never sent",
         lanes.Lanes._begin,
         "self._taken_offset = event.sequence + 1",
         "self._taken_offset = event.sequence + 2",
-        195,
+        580,
+    ),
+    Mutant(
+        "a destination that was made anew is filled from where the store stands",
+        choice.choose_offset,
+        "if stored.mark is None:\n            return GoOn(stored.offset)",
+        "if True:\n            return GoOn(stored.offset)",
+        2,
+    ),
+    Mutant(
+        "of entries that wait for `settle` the first one's sequence is the offset",
+        settle.Settling.hold_back,
+        "next_offset=last + 1",
+        "next_offset=cut",
+        47,
+    ),
+    Mutant(
+        "an entry that shows no time counts as old",
+        settle.Settling._is_new,
+        "or self._seen[index][1] > now - self._seconds",
+        "and False",
+        0,
+    ),
+    Mutant(
+        "the second in which an entry was written is taken for its moment",
+        settle.Settling._is_old,
+        "1.0 if",
+        "0.0 if",
+        3308,
     ),
 ]
 

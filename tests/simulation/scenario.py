@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from dataclasses import dataclass, field
 from random import Random
 
@@ -27,6 +28,7 @@ SOURCE, SOURCE_ID = "shop", "shop-1"
 KINDS = [redis.KIND, kafka.KIND, nats.KIND, file.KIND, webhook.KIND, webhook.BY_KEY]
 QUIET_SECONDS_MAX = 900.0  # of virtual time until everything is delivered: a stopped pipeline tries after 300 s
 STEP_SECONDS = 1.0
+UNIX_BEGIN = 1_795_000_000.0  # when the virtual clock stands at zero
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Instance:
 
     name: str
     process: Process
+    clock: ProcessClock
     runner: SourceRunner | None = None
     status: dict[str, PipelineStatus] = field(default_factory=dict)
 
@@ -50,7 +53,7 @@ class ProcessClock:
         return self._loop.now
 
     def unix(self) -> float:
-        return 1_795_000_000.0 + self._loop.now + self.unix_ahead_seconds
+        return UNIX_BEGIN + self._loop.now + self.unix_ahead_seconds
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
@@ -77,8 +80,9 @@ class Scenario:
         self.store_clock = StoreClock(self.loop)
         self.store = Server("store", StoreState(self.store_clock))
         self.lease_ttl_seconds = random.choice([4.0, 10.0])
-        self.settle = 0.0
         self.start = random.choice([Start("earliest"), Start("earliest"), LATEST])
+        # `latest` does not say which of two entries came first; for the others lower ones may come late, by so much.
+        self.settle_seconds = 0.0 if self.start == LATEST else random.choice([0.0, 0.0, 3.0])
         self.oracle = Oracle(self.source, self.store, poll_interval_seconds=1.0)
         self.kind = random.choice(kinds or KINDS)
         for name, types in [("users", frozenset({"user"})), ("all", frozenset[str]())][: random.choice([1, 1, 2])]:
@@ -112,7 +116,7 @@ class Scenario:
 
     def _instance(self, number: int) -> Instance:
         name = f"bridge-{number + 1}"
-        return Instance(name, Process(self.loop, name))
+        return Instance(name, Process(self.loop, name), ProcessClock(self.loop))
 
     def _entries(self) -> list[int]:
         """All of them are decided now; how many are there from the beginning, too. The others come by and by."""
@@ -124,19 +128,28 @@ class Scenario:
             self._append(sequence)
         return entries[at_start:]
 
-    def _append(self, sequence: int) -> None:
+    def _write(self, seconds: float) -> None:
+        """The later entries come in these seconds. Where `settle` is set some show up behind higher ones, within it."""
+        for number, sequence in enumerate(self.later):
+            at = seconds * (number + 1) / (len(self.later) + 1)
+            late = 0.0
+            if self.settle_seconds and self.random.random() < 0.3:
+                late = self.random.random() * self.settle_seconds
+            self.loop.call_by_world(at + late, self._append, sequence, self.loop.now + at)
+
+    def _append(self, sequence: int, written: float = 0.0) -> None:
         kind = self.random.choices(["sound", "other type", "malformed", "refused"], [12, 2, 1, 1])[0]
         self.note(f"source: entry {sequence}, {kind}")
         self.oracle.keys[sequence] = f"{'order' if kind == 'other type' else 'user'}/{sequence % 3}"
-        self.source.state.append(sequence, "sound" if kind == "refused" else kind)  # type: ignore[arg-type]
+        self.source.state.append(sequence, "sound" if kind == "refused" else kind, UNIX_BEGIN + written)  # type: ignore[arg-type]
         for line in self.oracle.lines:
             if kind == "other type" and line.types:
                 continue
             if kind in ("malformed", "refused"):
                 line.place.rejected.add(sequence)
-                line.refused.append(sequence)
+                insort(line.refused, sequence)
             else:
-                line.expected.append(sequence)
+                insort(line.expected, sequence)
 
     # A process of the bridge ---------------------------------------------------------------------------------------
 
@@ -154,14 +167,14 @@ class Scenario:
                 name=SOURCE,
                 source_id=SOURCE_ID,
                 poll_interval_seconds=1.0,
-                settle_seconds=0.0,
+                settle_seconds=self.settle_seconds,
                 make_client=lambda check: SimulatedClient(process, self.source, network, check),
                 pipelines=[self._spec(process, line) for line in lines],
             ),
             store=store,
             holder=Holder(process.name, "here", 1, None),
             lease_ttl_seconds=self.lease_ttl_seconds,
-            clock=ProcessClock(self.loop),
+            clock=instance.clock,
             jitter=self.random.random,
             status=SourceStatus(SOURCE),
             pipeline_status=instance.status,
@@ -212,8 +225,7 @@ class Scenario:
         faulty_until = self.loop.now + plan.seconds
         clock = ProcessClock(self.loop)
         end = faulty_until + QUIET_SECONDS_MAX
-        for number, sequence in enumerate(self.later):
-            self.loop.call_by_world(plan.seconds * (number + 1) / (len(self.later) + 1), self._append, sequence)
+        self._write(plan.seconds)
         while self.loop.now < faulty_until or not self._is_done():
             if self.loop.now >= end:
                 raise Violation(f"not done {QUIET_SECONDS_MAX:g} s after the faults ended: {self._describe()}")
@@ -238,7 +250,10 @@ class Scenario:
                 self.begin(instance)
 
     def _is_done(self) -> bool:
-        return all(self.oracle.is_done(line) or (line.tainted and self._is_said(line)) for line in self.oracle.lines)
+        return all(
+            self.oracle.is_done(line) or ((line.tainted or line.stops) and self._is_said(line))
+            for line in self.oracle.lines
+        )
 
     def _is_said(self, line: Line) -> bool:
         """A person is asked for, by whoever holds the source."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Literal
 
@@ -27,17 +28,20 @@ class SourceState:
     polls: list[tuple[float, str]] = field(default_factory=list)  # when they arrived, and whose
     oddity: float = 0.0  # of a hundred pages, how many are odd
 
-    def append(self, sequence: int, kind: EntryKind) -> None:
+    def append(self, sequence: int, kind: EntryKind, written_unix_seconds: float) -> None:
+        """It may have been written before others that came earlier: a transaction that committed late."""
+        stamp = datetime.fromtimestamp(int(written_unix_seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
         rest = (
             b'"operation":"update","object":{"type":"user"}'
             if kind == "malformed"
             else (
-                b'"operation":"update","events":[],"object":{"id":"%d","type":"%b"}'
-                % (sequence % 3, b"order" if kind == "other type" else b"user")
+                b'"operation":"update","events":[],"object":{"id":"%d","type":"%b","updated_at":"%b"}'
+                % (sequence % 3, b"order" if kind == "other type" else b"user", stamp)
             )
         )
-        self.sequences.append(sequence)
-        self.entries.append(b'{"sequence_id":"%d",%b}' % (sequence, rest))
+        place = bisect_left(self.sequences, sequence)
+        self.sequences.insert(place, sequence)
+        self.entries.insert(place, b'{"sequence_id":"%d",%b}' % (sequence, rest))
 
     def page(self, now: float, client: str, offset: int) -> bytes:
         self.polls.append((now, client))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oplogbridge.source.decode import PageDecoder
-from oplogbridge.source.settle import settled
+from oplogbridge.source.settle import MARKS_MAX, Settling
 from oplogbridge.source.start import unix_seconds
 from oplogbridge.values import Page
 from pages import entry, page
@@ -25,6 +25,11 @@ def stamped(*stamps: object, malformed: tuple[int, ...] = ()) -> Page:
     return PageDecoder().decode(page(*shown, has_more=False), 0)
 
 
+def settled(page: Page, *, settle_seconds: float, unix_now: float) -> Page:
+    """By a reader that sees its first page."""
+    return Settling(settle_seconds).hold_back(page, now=100.0, unix_now=unix_now)
+
+
 def test_without_a_delay_the_page_stays_as_it_is() -> None:
     given_page = stamped("2015-02-05T08:15:17Z")
 
@@ -32,7 +37,7 @@ def test_without_a_delay_the_page_stays_as_it_is() -> None:
 
 
 def test_a_page_of_settled_entries_stays_as_it_is() -> None:
-    given_page = stamped("2015-02-05T08:15:10Z", "2015-02-05T08:15:12Z")
+    given_page = stamped("2015-02-05T08:15:10Z", "2015-02-05T08:15:11Z")
 
     assert settled(given_page, settle_seconds=5.0, unix_now=NOON) is given_page
 
@@ -47,25 +52,78 @@ def test_the_page_is_cut_at_the_first_entry_that_is_too_young() -> None:
     assert (cut.next_offset, cut.more) == (11, True)
 
 
+def test_a_whole_second_may_have_been_its_last_moment() -> None:
+    # Written at 08:15:12.9 it says 08:15:12, and at 08:15:17 it is 4.1 seconds old.
+    given_page = stamped("2015-02-05T08:15:12Z")
+
+    assert settled(given_page, settle_seconds=5.0, unix_now=NOON).entries == []
+    assert settled(given_page, settle_seconds=5.0, unix_now=NOON + 1.0) is given_page
+
+
+def test_a_moment_is_taken_as_it_stands() -> None:
+    given_page = stamped("2015-02-05T08:15:11.999Z")
+
+    assert settled(given_page, settle_seconds=5.0, unix_now=NOON) is given_page
+
+
 def test_a_page_of_young_entries_is_asked_for_again_from_the_same_offset() -> None:
     cut = settled(stamped("2015-02-05T08:15:16Z"), settle_seconds=5.0, unix_now=NOON)
 
     assert (cut.entries, cut.next_offset, cut.more) == ([], 0, True)
 
 
-def test_a_malformed_entry_before_the_cut_stays_and_one_behind_it_waits() -> None:
-    given_page = stamped("x", "2015-02-05T08:15:16Z", "x", malformed=(10, 30))
-
-    cut = settled(given_page, settle_seconds=5.0, unix_now=NOON)
-
-    assert ([one.sequence for one in cut.malformed], cut.next_offset) == ([10], 11)
+def kept(page: Page) -> tuple[list[int], list[int]]:
+    return [one.sequence for one in page.entries], [one.sequence for one in page.malformed]
 
 
 @pytest.mark.parametrize("stamp", ["yesterday", "", 12, "2015-02-30T00:00:00Z"])
-def test_an_entry_without_a_readable_time_counts_as_old(stamp: object) -> None:
-    given_page = stamped(stamp)
+def test_an_entry_without_a_readable_time_waits_from_when_it_was_first_seen(stamp: object) -> None:
+    settling = Settling(5.0)
 
-    assert settled(given_page, settle_seconds=5.0, unix_now=NOON) is given_page
+    assert kept(settling.hold_back(stamped(stamp), now=100.0, unix_now=NOON)) == ([], [])
+    assert kept(settling.hold_back(stamped(stamp), now=104.9, unix_now=NOON)) == ([], [])
+    assert kept(settling.hold_back(stamped(stamp), now=105.0, unix_now=NOON)) == ([10], [])
+
+
+def test_so_does_a_malformed_entry_which_shows_no_time() -> None:
+    # Found by the simulation: it counted as old, and a lower sequence that came late was passed over.
+    settling = Settling(5.0)
+    given_page = stamped("2015-02-05T08:15:10Z", "x", "2015-02-05T08:15:10Z", malformed=(20,))
+
+    assert kept(settling.hold_back(given_page, now=100.0, unix_now=NOON)) == ([10], [])
+    assert kept(settling.hold_back(given_page, now=105.0, unix_now=NOON)) == ([10, 30], [20])
+
+
+def test_a_clock_that_runs_behind_holds_nothing_back_for_longer() -> None:
+    settling = Settling(5.0)
+    given_page = stamped("2015-02-05T08:15:10Z")
+
+    assert kept(settling.hold_back(given_page, now=100.0, unix_now=NOON - 3600)) == ([], [])
+    assert kept(settling.hold_back(given_page, now=105.0, unix_now=NOON - 3600)) == ([10], [])
+
+
+def test_what_comes_later_is_counted_from_when_it_came() -> None:
+    settling = Settling(5.0)
+    settling.hold_back(stamped("x"), now=100.0, unix_now=NOON)
+    settling.hold_back(stamped("x", "x"), now=103.0, unix_now=NOON)
+
+    assert kept(settling.hold_back(stamped("x", "x"), now=105.0, unix_now=NOON)) == ([10], [])
+    assert kept(settling.hold_back(stamped("x", "x"), now=108.0, unix_now=NOON)) == ([10, 20], [])
+
+
+def test_what_is_remembered_has_a_bound_and_nothing_waits_much_longer_for_it() -> None:
+    settling, settle_seconds, polls = Settling(5.0), 5.0, 20_000
+
+    for poll in range(polls):
+        shown = PageDecoder().decode(page(entry(str(poll + 1), object_=b'{"id":"7","type":"user"}'), has_more=False), 0)
+        settling.hold_back(shown, now=100.0 + poll * 0.001, unix_now=NOON)
+
+    assert len(settling._seen) <= MARKS_MAX + 1
+    last_seen_at, grain_seconds = 100.0 + (polls - 1) * 0.001, settle_seconds / MARKS_MAX
+    settling.hold_back(shown, now=last_seen_at + grain_seconds, unix_now=NOON)  # the reader goes on asking
+    ends_at = last_seen_at + settle_seconds
+    assert kept(settling.hold_back(shown, now=ends_at - 0.01, unix_now=NOON)) == ([], [])
+    assert kept(settling.hold_back(shown, now=ends_at + 2 * grain_seconds, unix_now=NOON))[0] == [polls]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from oplogbridge.clock import Clock
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.source.cache import PageCache
-from oplogbridge.source.settle import settled
+from oplogbridge.source.settle import Settling
 from oplogbridge.source.turns import Turns
 from oplogbridge.status import SourceStatus
 from oplogbridge.values import Page
@@ -57,7 +57,7 @@ class Reader:
     ) -> None:
         self._client = client
         self._interval_seconds = poll_interval_seconds
-        self._settle_seconds = settle_seconds
+        self._settling = Settling(settle_seconds)
         self._lease = lease
         self._clock = clock
         self._status = status
@@ -136,7 +136,7 @@ class Reader:
             if self._status.polled(page, now - started_at, now):
                 _log.info("source answers again", source=self._status.name)
             if offset != TAIL:
-                page = settled(page, settle_seconds=self._settle_seconds, unix_now=self._clock.unix())
+                page = self._settling.hold_back(page, now=now, unix_now=self._clock.unix())
             self._answer(offset, page)
             if offset != TAIL:
                 self._cache.add(page, now)

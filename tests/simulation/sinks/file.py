@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from oplogbridge.errors import Fenced, Unavailable
+from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.sink import SinkContext, SinkTraits
 from oplogbridge.values import Batch, Event, Position
 from simulation.loop import Process
@@ -33,8 +33,7 @@ class FileState:
         return FileState()
 
     def write_foreign(self) -> None:
-        self.lines.append(FOREIGN)
-        self.count = len(self.lines)
+        self.lines.append(FOREIGN)  # not covered: whoever opens it next cuts it off as a torn write
 
     def open(self, process: Process) -> int | None:
         if self.holder is not None and self.holder is not process and not self.holder.is_dead:
@@ -46,11 +45,15 @@ class FileState:
     def append(self, process: Process, sequences: Sequence[int]) -> None:
         if self.holder is not process:
             raise Fenced("file: the lock is gone")
+        if FOREIGN in self.lines[self.count :]:
+            raise Misconfigured("file: somebody else changed it")
         self.lines += sequences
 
     def cover(self, process: Process, offset: int) -> None:
         if self.holder is not process:
             raise Fenced("file: the lock is gone")
+        if FOREIGN in self.lines[self.count :]:
+            raise Misconfigured("file: somebody else changed it")
         self.count, self.kept_offset = len(self.lines), offset
 
 

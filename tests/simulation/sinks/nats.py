@@ -130,5 +130,6 @@ KIND = Kind(
     SimulatedNats,
     SinkTraits("exactly_once", True, False, events_max=6, bytes_max=1 << 20),
     fails_over=True,
+    stops_for_foreign=True,
     keeps_bare_offset=False,
 )

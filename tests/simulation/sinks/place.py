@@ -65,6 +65,7 @@ class Kind:
     partitions: int = 1
     keeps_bare_offset: bool = True  # an offset that no event has
     fails_over: bool = False  # to something that lost acknowledged writes, and shows it
+    stops_for_foreign: bool = False  # somebody else's write in its log is for a person
     order: str = "log"  # or "key": only events of one key are in order
 
     def partition_of(self, sequence: int) -> int:

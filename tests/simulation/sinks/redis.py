@@ -133,4 +133,5 @@ KIND = Kind(
     SimulatedRedis,
     SinkTraits("exactly_once", True, False, events_max=4, bytes_max=1 << 20),
     fails_over=True,
+    stops_for_foreign=True,
 )
