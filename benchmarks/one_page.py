@@ -15,9 +15,10 @@ from pathlib import Path
 
 from source import PAGE_ENTRIES
 
+from oplogbridge import garbage
 from oplogbridge.assembly import sources_of, store_of
 from oplogbridge.bridge import Bridge
-from oplogbridge.cli.serving import keep_freed_memory, quiet_garbage_collector
+from oplogbridge.cli.serving import keep_freed_memory
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import load
 from oplogbridge.supervisor import SourceSpec
@@ -41,7 +42,7 @@ async def _run(config: Path) -> None:
         shutdown_timeout_seconds=settings.shutdown_timeout,
         until_caught_up=True,
     )
-    quiet_garbage_collector()
+    garbage.leave_what_is_loaded()
     keep_freed_memory()
     await bridge.run()
     bridge.raise_if_stopped()

@@ -17,6 +17,7 @@ from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.delivery import Delivery
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
+from oplogbridge.garbage import collect_after_failure
 from oplogbridge.handoff import Part
 from oplogbridge.lease import Lease
 from oplogbridge.offsets import move_offset
@@ -77,6 +78,7 @@ class Pipeline:
                     wait_seconds = await self._live()
                 if wait_seconds is None:
                     return
+                collect_after_failure()
                 if not self._stopping:  # `stop` came while the sink was closed: nobody would wake us
                     await self._pause(wait_seconds)
         except asyncio.CancelledError:

@@ -14,6 +14,7 @@ import structlog
 from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable, first_cause
+from oplogbridge.garbage import collect_after_failure
 from oplogbridge.lease import Lease
 from oplogbridge.pipeline import Pipeline
 from oplogbridge.source.reader import ClosableClient, Reader
@@ -122,6 +123,7 @@ class SourceRunner:
                 self.lease = self.reader = None
                 self._status.lease_held = False
                 await self._release(lease)
+            collect_after_failure()
             await self._wait(wait_seconds)
 
     def _given_up(self, state: PipelineState, reason: str) -> float:

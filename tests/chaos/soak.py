@@ -39,13 +39,14 @@ STEP_ENTRIES = 20_000
 WAITING_ENTRIES_MAX = 200_000  # written and not yet seen by the consumer: streams are trimmed beyond it
 CALM_ENTRIES = 200_000  # before the first fault: what the bridge uses when all is well
 QUIET_SECONDS = (1.5, 5.0)  # from one fault's end to the next
+PATIENCE_SECONDS = 20.0  # and without recovery the next one comes after so much more
 HELD_SECONDS = 3.0  # longer than the lease
 SETTLED_PART = 0.2  # of the run, in which caches and the allocator find their size
 DONE_WITHIN_SECONDS = 120.0  # without any progress
 LEFT_BEHIND = ("Task was destroyed", "never retrieved", "ResourceWarning", "Traceback", "was never awaited")
 TRIMMED: dict[str, dict[str, Any]] = {
     "redis": {"max_entries": 1_000_000},
-    "nats": {"max_messages": 1_000_000},
+    "nats": {"max_messages": 400_000},
     "webhook": {"batch_max": 100},
 }
 
@@ -167,7 +168,7 @@ class Soak:
         return result
 
     def _carry(self, *, until: int, entries: int, strikes: list[Callable[[], None]]) -> None:
-        result, progress, progress_at = self.result, -1, time.monotonic()
+        result, progress, progress_at, struck_progress = self.result, -1, time.monotonic(), -1
         next_fault_at = time.monotonic() + self._chance.uniform(*QUIET_SECONDS)
         while result.tally.count < until:
             now = time.monotonic()
@@ -178,7 +179,10 @@ class Soak:
             assert code is None, f"the bridge ended with {code}:\n{self.bridge.tail()}"
             while result.written < entries and result.written - result.tally.count < WAITING_ENTRIES_MAX:
                 self._write()
-            if strikes and now >= next_fault_at:
+            # A server that is still reading its data after a kill is not killed again.
+            recovered = progress > struck_progress or now >= next_fault_at + PATIENCE_SECONDS
+            if strikes and now >= next_fault_at and recovered:
+                struck_progress = progress
                 self._chance.choice(strikes)()
                 result.faults += 1
                 next_fault_at = time.monotonic() + self._chance.uniform(*QUIET_SECONDS)

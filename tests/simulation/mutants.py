@@ -50,7 +50,7 @@ MUTANTS = [
         choice.choose_offset,
         "return GoOn(position.offset)  # a crash between write and save",
         "return GoOn(stored.offset)",
-        18,
+        3,
     ),
     Mutant(
         "a save needs neither a token nor what it replaces",
@@ -132,7 +132,7 @@ MUTANTS = [
         choice.choose_offset,
         "if mark_of(position) == stored.mark:",
         "if True:",
-        18,
+        3,
     ),
     Mutant(
         "an orphaned transaction is always aborted",
@@ -147,7 +147,7 @@ MUTANTS = [
         lease.Lease._renew,
         "self.valid_until = sent_at + self.ttl_seconds",
         "self.valid_until = self.clock.monotonic() + self.ttl_seconds",
-        6184,
+        9621,
     ),
     Mutant(
         "a new holder polls at once",
@@ -168,7 +168,7 @@ MUTANTS = [
         MemoryStateStore.save,
         "if self.memory.offsets.get(pipeline) != expected:",
         "if False:",
-        2015,
+        2077,
     ),
     Mutant(
         "`latest` is resolved again when the store forgot it",
@@ -203,7 +203,7 @@ MUTANTS = [
         dead_letters.DeadLetters.keep,
         "if self._position is not None and self._position.offset > sequence:",
         "if False:",
-        3,
+        56,
     ),
     Mutant(
         "nobody looks whether the destination lost what stood before a refused event",
@@ -259,14 +259,14 @@ MUTANTS = [
         settle.Settling._is_new,
         "or self._seen[index][1] > now - self._seconds",
         "and False",
-        0,
+        47,
     ),
     Mutant(
         "the second in which an entry was written is taken for its moment",
         settle.Settling._is_old,
         "1.0 if",
         "0.0 if",
-        3308,
+        9621,
     ),
 ]
 

@@ -129,13 +129,13 @@ class Scenario:
         return entries[at_start:]
 
     def _write(self, seconds: float) -> None:
-        """The later entries come in these seconds. Where `settle` is set some show up behind higher ones, within it."""
-        for number, sequence in enumerate(self.later):
-            at = seconds * (number + 1) / (len(self.later) + 1)
-            late = 0.0
-            if self.settle_seconds and self.random.random() < 0.3:
-                late = self.random.random() * self.settle_seconds
-            self.loop.call_by_world(at + late, self._append, sequence, self.loop.now + at)
+        """The later entries come in these seconds. Where `settle` is set some show up behind the next, within it."""
+        times = [seconds * (number + 1) / (len(self.later) + 1) for number in range(len(self.later))]
+        for sequence, written, next_written in zip(self.later, times, [*times, None][1:], strict=True):
+            seen = written
+            if self.settle_seconds and next_written is not None and self.random.random() < 0.3:
+                seen = min(next_written + self.random.random() * self.settle_seconds, seconds)
+            self.loop.call_by_world(seen, self._append, sequence, self.loop.now + written)
 
     def _append(self, sequence: int, written: float = 0.0) -> None:
         kind = self.random.choices(["sound", "other type", "malformed", "refused"], [12, 2, 1, 1])[0]

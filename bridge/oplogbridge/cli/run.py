@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from oplogbridge import garbage
 from oplogbridge.cli.app import ConfigFiles, app, run_async
 from oplogbridge.cli.logs import set_up_logs
 from oplogbridge.cli.reload import Reloader
@@ -20,7 +21,6 @@ from oplogbridge.cli.serving import (
     bridge_of,
     drained_by_signals,
     keep_freed_memory,
-    quiet_garbage_collector,
     show_progress,
 )
 from oplogbridge.clock import SystemClock
@@ -67,7 +67,7 @@ async def _run(
     clock = SystemClock()
     bridge = bridge_of(settings, clock, only_pipelines=chosen, until_caught_up=until_caught_up)
     async with admin_of(bridge, settings, listen, clock) as admin_url:
-        quiet_garbage_collector()
+        garbage.leave_what_is_loaded()
         keep_freed_memory()
         progress = asyncio.create_task(show_progress(bridge)) if until_caught_up else None
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import gc
 import random
 import signal
 import sys
@@ -77,15 +76,6 @@ def drained_by_signals(bridge: Bridge) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def quiet_garbage_collector() -> None:
-    """Pages hold thousands of small objects that die together; the collector's default of 700 walks them for nothing.
-
-    Measured: 1.2 to 1.4 times the throughput of decoding (docs/architecture.md).
-    """
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
 
 
 def keep_freed_memory() -> None:
