@@ -1,8 +1,8 @@
 """When Python's garbage collector runs. Its own rule counts objects, and it cannot know that a page is a megabyte.
 
-What pages are made of is not tracked, so millions of entries start no collection (measured: one in 300,000 entries), and
-need none. A line that broke, though, leaves exceptions, frames and client objects that refer to each other in circles,
-and in them its pages: before this, each lost lease left 10 MiB (found by `make soak`). So it also runs where lines break.
+What pages are made of is not tracked, so millions of entries start no collection (measured: one in 300,000 entries)
+and need none. A line that broke, though, leaves exceptions, frames and client objects that refer to each other in
+circles, and in them its pages: before this, each lost lease left 10 MiB (`make soak` found it). So it also runs here.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from simulation.scenario import Scenario
 from simulation.sinks import file, kafka, nats, redis
 from simulation.sinks.place import Kind
 
-SEEDS_MAX = 12_000  # of a search
+SEEDS_MAX = 20_000  # of a search
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ MUTANTS = [
         choice.choose_offset,
         "return GoOn(position.offset)  # a crash between write and save",
         "return GoOn(stored.offset)",
-        3,
+        18,
     ),
     Mutant(
         "a save needs neither a token nor what it replaces",
@@ -59,7 +59,7 @@ MUTANTS = [
     expected = None if replacing is None else replacing.to_text()
     if self.memory.offsets.get(pipeline) != expected:""",
         "if False:",
-        1404,
+        1079,
     ),
     Mutant(
         "the position is read before the predecessor is fenced",
@@ -83,7 +83,7 @@ MUTANTS = [
         kafka.KafkaState._checked,
         "if epoch != self.epoch:",
         "if False:",
-        53,
+        151,
         (kafka.KIND,),
     ),
     Mutant(
@@ -132,7 +132,7 @@ MUTANTS = [
         choice.choose_offset,
         "if mark_of(position) == stored.mark:",
         "if True:",
-        3,
+        18,
     ),
     Mutant(
         "an orphaned transaction is always aborted",
@@ -147,7 +147,7 @@ MUTANTS = [
         lease.Lease._renew,
         "self.valid_until = sent_at + self.ttl_seconds",
         "self.valid_until = self.clock.monotonic() + self.ttl_seconds",
-        9621,
+        14121,
     ),
     Mutant(
         "a new holder polls at once",
@@ -168,7 +168,7 @@ MUTANTS = [
         MemoryStateStore.save,
         "if self.memory.offsets.get(pipeline) != expected:",
         "if False:",
-        2077,
+        1079,
     ),
     Mutant(
         "`latest` is resolved again when the store forgot it",
@@ -203,7 +203,7 @@ MUTANTS = [
         dead_letters.DeadLetters.keep,
         "if self._position is not None and self._position.offset > sequence:",
         "if False:",
-        56,
+        3,
     ),
     Mutant(
         "nobody looks whether the destination lost what stood before a refused event",
@@ -252,21 +252,28 @@ MUTANTS = [
         settle.Settling.hold_back,
         "next_offset=last + 1",
         "next_offset=cut",
-        47,
+        14,
+    ),
+    Mutant(
+        "the age of an entry counts up to when its page came",
+        reader.Reader._poll,
+        "asked_at=started_at, came_at=now, unix_asked=unix_asked",
+        "asked_at=now, came_at=now, unix_asked=self._clock.unix()",
+        2262,
     ),
     Mutant(
         "an entry that shows no time counts as old",
         settle.Settling._is_new,
-        "or self._seen[index][1] > now - self._seconds",
+        "or self._seen[index][1] > asked_at - self._seconds",
         "and False",
-        47,
+        14,
     ),
     Mutant(
         "the second in which an entry was written is taken for its moment",
         settle.Settling._is_old,
         "1.0 if",
         "0.0 if",
-        9621,
+        613,
     ),
 ]
 

@@ -27,7 +27,12 @@ def stamped(*stamps: object, malformed: tuple[int, ...] = ()) -> Page:
 
 def settled(page: Page, *, settle_seconds: float, unix_now: float) -> Page:
     """By a reader that sees its first page."""
-    return Settling(settle_seconds).hold_back(page, now=100.0, unix_now=unix_now)
+    return Settling(settle_seconds).hold_back(page, asked_at=100.0, came_at=100.0, unix_asked=unix_now)
+
+
+def at(settling: Settling, page: Page, now: float, unix_now: float) -> Page:
+    """The page was asked for and came at once."""
+    return settling.hold_back(page, asked_at=now, came_at=now, unix_asked=unix_now)
 
 
 def test_without_a_delay_the_page_stays_as_it_is() -> None:
@@ -80,9 +85,9 @@ def kept(page: Page) -> tuple[list[int], list[int]]:
 def test_an_entry_without_a_readable_time_waits_from_when_it_was_first_seen(stamp: object) -> None:
     settling = Settling(5.0)
 
-    assert kept(settling.hold_back(stamped(stamp), now=100.0, unix_now=NOON)) == ([], [])
-    assert kept(settling.hold_back(stamped(stamp), now=104.9, unix_now=NOON)) == ([], [])
-    assert kept(settling.hold_back(stamped(stamp), now=105.0, unix_now=NOON)) == ([10], [])
+    assert kept(at(settling, stamped(stamp), 100.0, NOON)) == ([], [])
+    assert kept(at(settling, stamped(stamp), 104.9, NOON)) == ([], [])
+    assert kept(at(settling, stamped(stamp), 105.0, NOON)) == ([10], [])
 
 
 def test_so_does_a_malformed_entry_which_shows_no_time() -> None:
@@ -90,25 +95,37 @@ def test_so_does_a_malformed_entry_which_shows_no_time() -> None:
     settling = Settling(5.0)
     given_page = stamped("2015-02-05T08:15:10Z", "x", "2015-02-05T08:15:10Z", malformed=(20,))
 
-    assert kept(settling.hold_back(given_page, now=100.0, unix_now=NOON)) == ([10], [])
-    assert kept(settling.hold_back(given_page, now=105.0, unix_now=NOON)) == ([10, 30], [20])
+    assert kept(at(settling, given_page, 100.0, NOON)) == ([10], [])
+    assert kept(at(settling, given_page, 105.0, NOON)) == ([10, 30], [20])
 
 
 def test_a_clock_that_runs_behind_holds_nothing_back_for_longer() -> None:
     settling = Settling(5.0)
     given_page = stamped("2015-02-05T08:15:10Z")
 
-    assert kept(settling.hold_back(given_page, now=100.0, unix_now=NOON - 3600)) == ([], [])
-    assert kept(settling.hold_back(given_page, now=105.0, unix_now=NOON - 3600)) == ([10], [])
+    assert kept(at(settling, given_page, 100.0, NOON - 3600)) == ([], [])
+    assert kept(at(settling, given_page, 105.0, NOON - 3600)) == ([10], [])
 
 
 def test_what_comes_later_is_counted_from_when_it_came() -> None:
     settling = Settling(5.0)
-    settling.hold_back(stamped("x"), now=100.0, unix_now=NOON)
-    settling.hold_back(stamped("x", "x"), now=103.0, unix_now=NOON)
+    at(settling, stamped("x"), 100.0, NOON)
+    at(settling, stamped("x", "x"), 103.0, NOON)
 
-    assert kept(settling.hold_back(stamped("x", "x"), now=105.0, unix_now=NOON)) == ([10], [])
-    assert kept(settling.hold_back(stamped("x", "x"), now=108.0, unix_now=NOON)) == ([10, 20], [])
+    assert kept(at(settling, stamped("x", "x"), 105.0, NOON)) == ([10], [])
+    assert kept(at(settling, stamped("x", "x"), 108.0, NOON)) == ([10, 20], [])
+
+
+def test_time_that_an_answer_was_on_its_way_counts_for_nothing() -> None:
+    # Found by the simulation: what comes late in that time is not on the page.
+    settling, unstamped = Settling(5.0), stamped("x", malformed=(10,))
+
+    slow = settling.hold_back(stamped("2015-02-05T08:15:10Z"), asked_at=100.0, came_at=110.0, unix_asked=NOON - 2)
+    assert kept(slow) == ([], [])
+    settling = Settling(5.0)
+    assert kept(settling.hold_back(unstamped, asked_at=100.0, came_at=110.0, unix_asked=NOON)) == ([], [])
+    assert kept(settling.hold_back(unstamped, asked_at=112.0, came_at=120.0, unix_asked=NOON)) == ([], [])
+    assert kept(settling.hold_back(unstamped, asked_at=120.0, came_at=120.0, unix_asked=NOON)) == ([], [10])
 
 
 def test_what_is_remembered_has_a_bound_and_nothing_waits_much_longer_for_it() -> None:
@@ -116,14 +133,14 @@ def test_what_is_remembered_has_a_bound_and_nothing_waits_much_longer_for_it() -
 
     for poll in range(polls):
         shown = PageDecoder().decode(page(entry(str(poll + 1), object_=b'{"id":"7","type":"user"}'), has_more=False), 0)
-        settling.hold_back(shown, now=100.0 + poll * 0.001, unix_now=NOON)
+        at(settling, shown, 100.0 + poll * 0.001, NOON)
 
     assert len(settling._seen) <= MARKS_MAX + 1
     last_seen_at, grain_seconds = 100.0 + (polls - 1) * 0.001, settle_seconds / MARKS_MAX
-    settling.hold_back(shown, now=last_seen_at + grain_seconds, unix_now=NOON)  # the reader goes on asking
+    at(settling, shown, last_seen_at + grain_seconds, NOON)  # the reader goes on asking
     ends_at = last_seen_at + settle_seconds
-    assert kept(settling.hold_back(shown, now=ends_at - 0.01, unix_now=NOON)) == ([], [])
-    assert kept(settling.hold_back(shown, now=ends_at + 2 * grain_seconds, unix_now=NOON))[0] == [polls]
+    assert kept(at(settling, shown, ends_at - 0.01, NOON)) == ([], [])
+    assert kept(at(settling, shown, ends_at + 2 * grain_seconds, NOON))[0] == [polls]
 
 
 @pytest.mark.parametrize(

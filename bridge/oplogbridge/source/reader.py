@@ -111,7 +111,7 @@ class Reader:
 
     async def _poll(self, offset: int) -> None:
         self._lease.check()
-        started_at = self._clock.monotonic()
+        started_at, unix_asked = self._clock.monotonic(), self._clock.unix()
         wait_seconds = 0.0
         try:
             page = await (self._client.poll_tail() if offset == TAIL else self._client.poll(offset))
@@ -136,7 +136,7 @@ class Reader:
             if self._status.polled(page, now - started_at, now):
                 _log.info("source answers again", source=self._status.name)
             if offset != TAIL:
-                page = self._settling.hold_back(page, now=now, unix_now=self._clock.unix())
+                page = self._settling.hold_back(page, asked_at=started_at, came_at=now, unix_asked=unix_asked)
             self._answer(offset, page)
             if offset != TAIL:
                 self._cache.add(page, now)
