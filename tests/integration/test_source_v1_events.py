@@ -43,8 +43,30 @@ def nothing_beside_the_object(event: dict[str, Any]) -> None:
             event["data"].pop(name, None)
 
 
+STATUS_KEYS = ("open", "busy", "done")  # v1 shows the position of a choice that is text
+
+
+def bare_choices(value: Any) -> Any:
+    """v4 shows `{key, display}`."""
+    if isinstance(value, list):
+        return [bare_choices(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"key", "display"}:
+        return value["key"]
+    found = {name: bare_choices(one) for name, one in value.items()}
+    if isinstance(found.get("status"), int):
+        found["status"] = STATUS_KEYS[found["status"]]
+    return found
+
+
+def choices_are_bare(event: dict[str, Any]) -> None:
+    event.update(bare_choices(event))
+
+
 DIFFERENCES: dict[str, Callable[[dict[str, Any]], None]] = {
     "a new object": create_is_update,
+    "a choice": choices_are_bare,
     "`events`, `app_id`, the data model's hash": nothing_beside_the_object,
 }
 
@@ -124,6 +146,7 @@ async def test_the_bytes_of_an_objects_fields_are_those_that_came() -> None:
     def fields(event: Event) -> bytes:
         return event.payload.partition(b'"updated_at":')[2].partition(b',"__operation"')[0]
 
-    told = [(one, other) for one, other in zip(map(fields, v1), map(fields, v4), strict=True) if one]
-    assert len(told) > ENTRIES // 2
+    # Choices are made anew for v1; what has none keeps its bytes, numbers that no double holds too.
+    told = [(fields(one), fields(other)) for one, other in zip(v1, v4, strict=True) if b'"key":' not in other.payload]
+    assert len([one for one, _ in told if one]) > ENTRIES // 4
     assert all(one == other for one, other in told)

@@ -39,6 +39,12 @@ def emulator(
     load: Annotated[
         Path | None, typer.Option(envvar=_env("LOAD"), exists=True, dir_okay=False, help="JSON Lines to play as a log.")
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=_env("MODEL"), exists=True, dir_okay=False, help="The data model: YAML, or the vendor's JSON."
+        ),
+    ] = None,
     faults: Annotated[
         Path | None, typer.Option(envvar=_env("FAULTS"), exists=True, dir_okay=False, help="A JSON array of faults.")
     ] = None,
@@ -57,6 +63,7 @@ def emulator(
         rate=rate,
         load=load,
         faults=faults,
+        model=model,
     )
     run_async(_serve(settings))
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
+from oplogbridge.emulator.objects import NotThere
+from oplogbridge.emulator.page import BadParameter
+from oplogbridge.emulator.representation import InvalidValue
+
 _TITLES = {
     "INVALID_API_REQUEST": (400, "Invalid API request."),
+    "OBJECT_NOT_FOUND": (404, "Object not found."),
     "ACCOUNT_NOT_FOUND": (404, "Account not found."),
     "ROUTE_ERROR": (404, "Route not found."),
-    "INVALID_VALUE": (422, "Invalid value."),
+    "INVALID_VALUE": (422, "Invalid value specified."),
     "TOO_MANY_REQUESTS": (429, "Too many requests."),
     "INTERNAL_SERVER_ERROR": (500, "Oops! Something went wrong."),
 }
@@ -22,10 +27,41 @@ _TYPE_BY_STATUS = {
 }
 
 
+_TYPES: dict[type[Exception], str] = {
+    NotThere: "OBJECT_NOT_FOUND",
+    InvalidValue: "INVALID_VALUE",
+    BadParameter: "INVALID_API_REQUEST",
+}
+
+
+class ApiError(Exception):
+    """An answer in the vendor's shape."""
+
+    def __init__(self, type_: str, detail: str) -> None:
+        super().__init__(detail)
+        self.type = type_
+
+
+ERRORS = (ApiError, NotThere, InvalidValue, BadParameter)
+
+
+def type_of(error: Exception) -> str:
+    return error.type if isinstance(error, ApiError) else _TYPES[type(error)]
+
+
+def described(type_: str, detail: str) -> dict[str, str]:
+    see = f"https://docs.journeyapps.com/api-errors#{type_}"
+    return {"type": type_, "title": _TITLES[type_][1], "detail": detail, "see": see}
+
+
 def error(type_: str, detail: str) -> web.Response:
-    status, title = _TITLES[type_]
-    body = {"type": type_, "title": title, "detail": detail, "see": f"https://docs.journeyapps.com/api-errors#{type_}"}
-    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+    body = orjson.dumps(described(type_, detail))
+    return web.Response(status=_TITLES[type_][0], body=body, content_type="application/json")
+
+
+def unstructured(type_: str) -> web.Response:
+    """v1: the status says it all."""
+    return web.Response(status=_TITLES[type_][0])
 
 
 def access_denied() -> web.Response:

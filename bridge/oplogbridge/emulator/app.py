@@ -9,10 +9,11 @@ import hmac
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
-from oplogbridge.emulator import answers
+from oplogbridge.emulator import answers, objects_api, objects_v1
 from oplogbridge.emulator.backend import Backend
 from oplogbridge.emulator.faults import Fault
 from oplogbridge.emulator.misread import read_wrongly
@@ -22,20 +23,86 @@ from oplogbridge.emulator.requests import Request
 GZIP_BYTES_MIN = 1024
 
 
+Handler = Callable[[Backend, web.Request], Awaitable[web.StreamResponse]]
+_OBJECTS = "/api/v4/{deployment}/objects/{model}"
+_ID = "{id:[^/]+?}"
+
+# Where, how, what is asked for (which faults strike), and who answers. `.json` may be left out.
+_TABLE: list[tuple[str, str, str, Handler]] = [
+    ("GET", f"{_OBJECTS}/count", "objects", objects_api.count_objects),
+    ("POST", f"{_OBJECTS}/query", "objects", objects_api.query_objects),
+    ("GET", f"{_OBJECTS}/{_ID}", "objects", objects_api.read_object),
+    ("PATCH", f"{_OBJECTS}/{_ID}", "objects", objects_api.change_object),
+    ("PUT", f"{_OBJECTS}/{_ID}", "objects", objects_api.replace_object),
+    ("DELETE", f"{_OBJECTS}/{_ID}", "objects", objects_api.delete_object),
+    ("GET", _OBJECTS, "objects", objects_api.list_objects),
+    ("POST", _OBJECTS, "objects", objects_api.create_object),
+    ("POST", "/api/v4/{deployment}/batch", "objects", objects_api.batch),
+    ("GET", "/api/v4/{deployment}/datamodel", "datamodel", objects_api.datamodel),
+    ("GET", "/api/v4/{deployment}/info", "datamodel", objects_api.info),
+    ("GET", "/api/v4/{deployment}/indexes", "datamodel", objects_api.indexes),
+    ("GET", "/api/v1/_datamodel", "datamodel", objects_v1.datamodel),
+    ("GET", f"/api/v1/_attachment/{_ID}", "media", objects_v1.attachment),
+    ("GET", "/api/v1/{model}/count", "objects", objects_v1.count_objects),
+    ("GET", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.read_object),
+    ("PUT", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.change_object),
+    ("DELETE", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.delete_object),
+    ("GET", "/api/v1/{model}", "objects", objects_v1.list_objects),
+    ("POST", "/api/v1/{model}", "objects", objects_v1.create_object),
+]
+
+
 def routes(backend: Backend) -> list[web.RouteDef]:
-    async def oplog(request: web.Request) -> web.StreamResponse:
-        return await _recorded(backend, request, _oplog)
+    def recorded(handle: Callable[[Backend, web.Request, Request], Awaitable[web.StreamResponse]]) -> Any:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return await _recorded(backend, request, handle)
 
-    async def nowhere(request: web.Request) -> web.StreamResponse:
-        return await _recorded(backend, request, _nowhere)
+        return answer
 
-    return [
-        web.get("/api/v4/{deployment}/oplog.json", oplog, allow_head=False),
-        web.get("/api/v4/{deployment}/oplog", oplog, allow_head=False),
-        web.get("/api/v1/_oplog.json", oplog, allow_head=False),
-        web.get("/api/v1/_oplog", oplog, allow_head=False),
-        web.route("*", "/{path:.*}", nowhere),
+    table = [
+        web.get("/api/v4/{deployment}/oplog.json", recorded(_oplog), allow_head=False),
+        web.get("/api/v4/{deployment}/oplog", recorded(_oplog), allow_head=False),
+        web.get("/api/v1/_oplog.json", recorded(_oplog), allow_head=False),
+        web.get("/api/v1/_oplog", recorded(_oplog), allow_head=False),
+        web.get(
+            "/media/{id}/{variant}", recorded(_answering("media", objects_v1.media, public=True)), allow_head=False
+        ),
     ]
+    for method, path, on, handler in _TABLE:
+        answer = recorded(_answering(on, handler))
+        shapes = (path.replace("{model}", "{model:[^/.]+}").replace("[^/]+?", "[^/.]+"),)
+        table += [web.route(method, shape + ending, answer) for shape in shapes for ending in (".json", "")]
+    return [*table, web.route("*", "/{path:.*}", recorded(_nowhere))]
+
+
+def _answering(on: str, handler: Handler, *, public: bool = False) -> Any:
+    """Faults on the way, credentials, and errors in the shape of the version that was asked."""
+
+    async def answer(backend: Backend, request: web.Request, record: Request) -> web.StreamResponse:
+        faults = backend.faults
+        if (slow := faults.first("before", on)) is not None:
+            record.faults.append(slow.kind)
+            await _wait(backend, slow)
+        if (other := faults.first("instead", on)) is not None:
+            record.faults.append(other.kind)
+            return _instead(request, other)
+        if not public and (refusal := _refusal(backend, request)) is not None:
+            return refusal
+        try:
+            response = await handler(backend, request)
+        except answers.ERRORS as error:
+            type_ = answers.type_of(error)
+            return (
+                answers.error(type_, str(error)) if "deployment" in request.match_info else answers.unstructured(type_)
+            )
+        if (broken := faults.first("after", on)) is not None:
+            record.faults.append(broken.kind)
+            assert isinstance(response, web.Response)
+            body = response.body if isinstance(response.body, bytes) else b""
+            return await _broken(backend, request, broken, body, {"Content-Type": response.headers["Content-Type"]})
+        return response
+
+    return answer
 
 
 async def _recorded(
@@ -135,17 +202,18 @@ def _page(backend: Backend, request: web.Request, record: Request) -> bytes:
         answer, query, switches = read_wrongly(backend.log, query, switches, wrong, backend.last_query)
         full = False
     else:
-        key = (query, zipped)
+        key = (query, zipped, bool(backend.objects.attachments))
         prepared = backend.prepared.get(key, valid_for=(backend.log.version, switches, backend.datamodel_hash))
         if prepared is not None:
             backend.last_query = query
             record.entries = query.limit
             return prepared
         answer = read_answer(backend.log, query, switches)
-        full = len(answer.rows) == query.limit and answer.more
+        # With attachments it is another one each time: their URLs are signed anew.
+        full = len(answer.rows) == query.limit and answer.more and not backend.objects.attachments
     backend.last_query = query
     record.entries = len(answer.rows)
-    body = render(answer, query, switches, backend.datamodel_hash)
+    body = render(answer, query, switches, backend.datamodel_hash, backend.objects.datamodel)
     if zipped and len(body) >= GZIP_BYTES_MIN:
         body = gzip.compress(body, compresslevel=1, mtime=0)
     if full:

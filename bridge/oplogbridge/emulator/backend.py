@@ -12,18 +12,22 @@ from typing import Any
 import msgspec
 
 from oplogbridge.clock import Clock, SystemClock
+from oplogbridge.emulator.attachments import Attachment, State
+from oplogbridge.emulator.datamodel import DataModel, load_datamodel
 from oplogbridge.emulator.entry import entry_body
 from oplogbridge.emulator.faults import Fault, FaultQueue
 from oplogbridge.emulator.history import load_lines, write_history
 from oplogbridge.emulator.log import Log, MemoryLog
+from oplogbridge.emulator.objects import Objects
 from oplogbridge.emulator.page import PreparedPages, Query
 from oplogbridge.emulator.ratelimit import TokenBucket
 from oplogbridge.emulator.requests import RequestLog
-from oplogbridge.emulator.sequences import next_sequence, second_of
-from oplogbridge.emulator.settings import EmulatorSettings
+from oplogbridge.emulator.sequences import iso_second, next_sequence, second_of
+from oplogbridge.emulator.settings import DATAMODEL_HASH_DEFAULT, EmulatorSettings
 from oplogbridge.emulator.sqlite_log import SqliteLog
 from oplogbridge.emulator.switches import Switches
 from oplogbridge.emulator.workload import AppWorkload, FixedWorkload, Workload
+from oplogbridge.emulator.workload_model import WORKLOAD_MODEL
 from oplogbridge.errors import ConfigError
 
 WRITE_TICK_SECONDS = 0.05  # `rate` in steps no shorter than this
@@ -40,7 +44,6 @@ class Backend:
         self.faults = FaultQueue(settings.seed)
         self.requests = RequestLog()
         self.switches = settings.switches
-        self.datamodel_hash = settings.datamodel_hash  # set it for a deploy: history carries the new one from then on
         self.prepared = PreparedPages()
         self.last_query: Query | None = None  # what was answered last, for the fault `duplicate_page`
         self.bucket: TokenBucket | None = None
@@ -48,6 +51,30 @@ class Backend:
             self.bucket = TokenBucket(settings.requests_per_second, settings.request_burst)
         self.log: Log = MemoryLog() if settings.data == "memory" else _open_file(Path(settings.data))
         self._workload: Workload | None = None
+        model = WORKLOAD_MODEL if settings.model is None else load_datamodel(settings.model)
+        self.objects = Objects(self.log, self._mint, model, lambda: self.switches)
+        self.objects.attachments.unix = self.clock.unix
+        # Set it for a deploy that changes nothing else: history carries the new one from then on.
+        self.datamodel_hash = settings.datamodel_hash or (
+            DATAMODEL_HASH_DEFAULT if settings.model is None else model.hash
+        )
+        self._deployed_at = self.clock.unix()
+
+    @property
+    def deployed_at(self) -> str:
+        return iso_second(int(self._deployed_at)).decode()
+
+    def deploy(self, model: DataModel) -> None:
+        """A new data model, while it runs. History is shown by it from now on."""
+        self.objects.deploy(model)
+        self.datamodel_hash, self._deployed_at = model.hash, self.clock.unix()
+
+    def attach(self, id_: str, state: State, content: bytes = b"", filename: str = "attachment") -> None:
+        """An attachment's bytes come later, or never: its state changes. Whether that is logged is a switch."""
+        with self.objects.writing():
+            self.objects.keep_attachment(Attachment(id_, state, filename, content))
+            if self.switches.attachment_entry:
+                self.objects.touch(id_)
 
     @property
     def username(self) -> str:

@@ -7,10 +7,13 @@ from ipaddress import ip_address
 from typing import Any
 
 import msgspec
+import yaml
 from aiohttp import web
 
 from oplogbridge.emulator import answers
+from oplogbridge.emulator.attachments import State
 from oplogbridge.emulator.backend import Backend
+from oplogbridge.emulator.datamodel import datamodel_of
 from oplogbridge.emulator.faults import Fault
 from oplogbridge.errors import ConfigError
 
@@ -80,7 +83,25 @@ def routes(backend: Backend) -> list[web.RouteDef]:
         backend.switch(**_changes.decode(await request.read()))
         return _json(backend.switches)
 
+    async def deploy(request: web.Request) -> web.Response:
+        """A new data model: YAML or the vendor's JSON."""
+        try:
+            model = datamodel_of(yaml.safe_load(await request.read()))
+        except yaml.YAMLError as error:
+            raise ValueError(f"no YAML: {error}") from error
+        backend.deploy(model)
+        return _json({"datamodel_hash": backend.datamodel_hash})
+
+    async def attach(request: web.Request) -> web.Response:
+        """The state of an attachment, and its bytes where it is uploaded."""
+        state = msgspec.convert(request.query.get("state", "uploaded"), State)
+        filename = request.query.get("filename", "attachment")
+        backend.attach(request.match_info["id"], state, await request.read(), filename)
+        return web.Response(status=204)
+
     table: list[tuple[str, str, Handler]] = [
+        ("PUT", "datamodel", deploy),
+        ("PUT", r"attachments/{id:[0-9a-f-]{36}}", attach),
         ("GET", "state", state),
         ("GET", "faults", list_faults),
         ("POST", "faults", add_faults),

@@ -45,6 +45,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`kind` is a name of `STAGES`, or three digits for a status: "429" is kind "status" with status 429."""
 
     kind: str
+    on: Literal["oplog", "objects", "datamodel", "media"] = "oplog"  # what was asked for
     count: int | None = 1  # how often it strikes; null: until it is cleared
     after: int = 0  # requests that its stage lets pass first
     probability: float = 1.0  # of striking, per request; drawn from the emulator's seed
@@ -130,13 +131,13 @@ class FaultQueue:
         """Wait until an answer is held: a signal for tests."""
         await self._somebody_held.wait()
 
-    def first(self, stage: Stage) -> Fault | None:
+    def first(self, stage: Stage, on: str = "oplog") -> Fault | None:
         """The one fault that strikes at this stage of this request."""
-        ordered = next(self._due(stage), None)
+        ordered = next(self._due(stage, on), None)
         return None if ordered is None else self._strike(ordered).fault
 
     def all(self, stage: Stage) -> list[Ordered]:
-        return [self._strike(ordered) for ordered in list(self._due(stage))]
+        return [self._strike(ordered) for ordered in list(self._due(stage, "oplog"))]
 
     def __iter__(self) -> Iterator[Ordered]:
         return iter(self._queue)
@@ -144,8 +145,8 @@ class FaultQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def _due(self, stage: Stage) -> Iterator[Ordered]:
-        here = [ordered for ordered in self._queue if STAGES[ordered.fault.kind] == stage]
+    def _due(self, stage: Stage, on: str) -> Iterator[Ordered]:
+        here = [one for one in self._queue if STAGES[one.fault.kind] == stage and one.fault.on == on]
         waiting = [ordered for ordered in here if ordered.passes_left > 0]
         for ordered in waiting:
             ordered.passes_left -= 1

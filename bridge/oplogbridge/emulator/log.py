@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
 
 from oplogbridge.emulator.sequences import iso_second, second_of
 from oplogbridge.values import OFFSET_MAX, SEQUENCE_MAX
+
+if TYPE_CHECKING:
+    from oplogbridge.emulator.attachments import Attachment
 
 
 class Stamped(NamedTuple):
@@ -27,7 +32,37 @@ class Stamped(NamedTuple):
         return self.before + iso_second(second_of(sequence)) + self.after
 
 
-Body = bytes | Stamped
+class Written(NamedTuple):
+    """An entry that was written through the objects API: what was kept, and how the model of that day shows it."""
+
+    operation: str
+    type: str
+    id: str
+    updated_at: str  # empty: it shows none
+    state: bytes
+    datamodel_hash: str  # of the model by which `body` is shown; empty: it is shown anew each time
+    body: bytes
+
+
+class Kept(msgspec.Struct):
+    """An object: its fields as they are kept."""
+
+    type: str
+    id: str
+    updated_at: str
+    state: dict[str, Any]
+
+
+class Beside(NamedTuple):
+    """What changes in the same transaction as the log."""
+
+    kept: Sequence[Kept] = ()
+    gone: Sequence[tuple[str, str]] = ()  # type, id
+    attachments: Sequence[Attachment] = ()
+
+
+NOTHING_BESIDE = Beside()
+Body = bytes | Stamped | Written
 Row = tuple[int, bytes]
 
 
@@ -35,7 +70,18 @@ class Log(Protocol):
     version: int
     """Grows whenever something that could already be read has changed; an append at the end changes nothing read."""
 
-    def append(self, sequences: Sequence[int], bodies: Sequence[Body]) -> None:
+    datamodel_hash: str
+
+    def show_by(self, datamodel_hash: str, show: Callable[[Written], bytes]) -> None:
+        """How entries are shown that were written through the objects API under another data model."""
+
+    def objects(self) -> Iterable[Kept]:
+        """What is kept from an earlier run."""
+
+    def attachments(self) -> Iterable[Attachment]:
+        """What is kept from an earlier run."""
+
+    def append(self, sequences: Sequence[int], bodies: Sequence[Body], beside: Beside = NOTHING_BESIDE) -> None:
         """Add rows. Any order is taken: a sequence below the newest is an entry that was committed late.
 
         Raises ValueError for a sequence that is there already or lies outside 0 < n < 2^63.
@@ -73,8 +119,19 @@ class MemoryLog:
         self._sequences = array("q")
         self._bodies: list[Body] = []
         self.version = 0
+        self.datamodel_hash = ""
+        self._show: Callable[[Written], bytes] = _as_it_was
 
-    def append(self, sequences: Sequence[int], bodies: Sequence[Body]) -> None:
+    def show_by(self, datamodel_hash: str, show: Callable[[Written], bytes]) -> None:
+        self.datamodel_hash, self._show = datamodel_hash, show
+
+    def objects(self) -> Iterable[Kept]:
+        return ()
+
+    def attachments(self) -> Iterable[Attachment]:
+        return ()
+
+    def append(self, sequences: Sequence[int], bodies: Sequence[Body], beside: Beside = NOTHING_BESIDE) -> None:
         check_sequences(sequences)
         if not sequences:
             return
@@ -128,15 +185,24 @@ class MemoryLog:
 
     def _rows(self, first: int, last: int) -> list[Row]:
         return [
-            (sequence, body if isinstance(body, bytes) else body.at(sequence))
+            (sequence, body if isinstance(body, bytes) else self._shown(sequence, body))
             for sequence, body in zip(self._sequences[first:last], self._bodies[first:last], strict=True)
         ]
+
+    def _shown(self, sequence: int, body: Stamped | Written) -> bytes:
+        if isinstance(body, Stamped):
+            return body.at(sequence)
+        return body.body if body.datamodel_hash == self.datamodel_hash else self._show(body)
 
     def _delete(self, first: int, last: int) -> None:
         if first < last:
             self.version += 1
             del self._sequences[first:last]
             del self._bodies[first:last]
+
+
+def _as_it_was(written: Written) -> bytes:
+    return written.body
 
 
 def check_sequences(sequences: Sequence[int]) -> None:

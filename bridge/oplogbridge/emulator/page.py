@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from oplogbridge.emulator.datamodel import DataModel
 from oplogbridge.emulator.log import Log, Row
 from oplogbridge.emulator.page_v1 import render_v1
 from oplogbridge.emulator.sequences import float_rounded
@@ -73,9 +74,11 @@ def read_answer(log: Log, query: Query, switches: Switches, *, hidden: frozenset
     return Answer(shown, more=len(rows) > query.limit, next_start=shown[-1][0] + 1 if shown else query.start)
 
 
-def render(answer: Answer, query: Query, switches: Switches, datamodel_hash: str) -> bytes:
+def render(
+    answer: Answer, query: Query, switches: Switches, datamodel_hash: str, datamodel: DataModel | None = None
+) -> bytes:
     if query.api == "v1":
-        return render_v1(answer.rows, switches)
+        return render_v1(answer.rows, switches, datamodel)
     parts = [b'{"entries":[', _entries(answer.rows, query, switches), b'],"datamodel_hash":"', datamodel_hash.encode()]
     if not query.sequence_ids:
         return b"".join([*parts, b'"}'])

@@ -40,9 +40,13 @@ class Emulator(Backend):
     @property
     def url(self) -> str:
         """The base URL, ending in `/api/v4/{deployment}`. The port is known once it was started."""
+        return f"{self.root}/api/v4/{self.settings.deployment}"
+
+    @property
+    def root(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self._port}/api/v4/{self.settings.deployment}"
+        return f"http://{host}:{self._port}"
 
     async def start(self) -> None:
         """Answer at the port. After a `stop()` it is the same port."""
@@ -59,6 +63,7 @@ class Emulator(Backend):
         self._runner = runner
         await web.TCPSite(runner, self._host, self._port).start()
         self._port = runner.addresses[0][1]
+        self.objects.attachments.root = self.root
 
     async def stop(self) -> None:
         """Nobody answers at the port any more, and open connections are closed; the log stays."""

@@ -27,10 +27,11 @@ class EmulatorSettings:
     rate: float = 0.0  # entries a second that the workload goes on writing
     load: Path | None = None  # JSON Lines, played as a log at start into an empty log
     faults: Path | None = None  # a JSON array of faults
+    model: Path | None = None  # the data model, YAML or the vendor's JSON; None: that of the workload
     switches: Switches = field(default_factory=Switches)
     requests_per_second: float | None = None  # the vendor's rate limit; None: off
     request_burst: int = 10
-    datamodel_hash: str = DATAMODEL_HASH_DEFAULT
+    datamodel_hash: str | None = None  # None: the vendor's example, or that of the model which is given
 
 
 def split_listen(listen: str) -> tuple[str, int]:

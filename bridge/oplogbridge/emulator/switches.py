@@ -18,5 +18,10 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence_numbers: Literal["exact", "rounded"] = "exact"  # rounded: as a JavaScript server prints them
     next_start_on_empty: Literal["present", "absent"] = "present"
     delete_object: Literal["stamp", "id", "last_state"] = "stamp"  # {id,type,updated_at} | {id,type} | what it last was
+    unknown_option: Literal["key", "null"] = "key"  # of a choice whose option is gone: {key, display: null} | null
+    unknown_field: Literal["ignore", "reject"] = "ignore"  # in a write
+    no_op_update: Literal["entry", "nothing"] = "entry"  # whether a PATCH that changes nothing is logged
+    create_status: Literal[200, 201] = 201
+    attachment_entry: bool = True  # whether an upload that came later writes an entry for the objects that have it
     retry_after: bool = False  # whether the emulator's own rate limit sends Retry-After
     gzip: bool = True  # compress when the client accepts it; off for benchmarks
