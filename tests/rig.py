@@ -66,6 +66,10 @@ class EmulatorProcess:
         self.deployment = self.url.rpartition("/")[2]
         self.root = self.url.partition("/api/")[0]
 
+    @property
+    def authorization(self) -> str:
+        return "Basic " + base64.b64encode(f"{self.deployment}:{PASSWORD}".encode()).decode()
+
     def entries(self) -> list[dict[str, Any]]:
         """The whole log, read page by page by a client of its own."""
         entries: list[dict[str, Any]] = []
@@ -111,8 +115,7 @@ class EmulatorProcess:
 
     def _get(self, url: str) -> Any:
         request = urllib.request.Request(url)
-        login = f"{self.deployment}:{PASSWORD}".encode()
-        request.add_header("Authorization", "Basic " + base64.b64encode(login).decode())
+        request.add_header("Authorization", self.authorization)
         with urllib.request.urlopen(request, timeout=WITHIN_SECONDS) as answer:
             return json.load(answer)
 

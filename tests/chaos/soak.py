@@ -271,7 +271,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this document")
     chosen = parser.parse_args()
-    for noisy in ("aiokafka", "asyncio", "nats"):  # our own readers meet every fault as well
+    for noisy in ("aiohttp", "aiokafka", "asyncio", "nats"):  # our own readers meet every fault as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     seed = chosen.seed or secrets.randbelow(2**31) + 1
     print(f"repeat with --seed {seed}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import web
@@ -18,6 +19,7 @@ from oplogbridge.emulator.parameters import Listing, flattened, listing_of, list
 from oplogbridge.emulator.representation import InvalidValue, display_of
 
 BATCH_MAX = 1000
+FORM_FIELDS_MAX = 10_000
 _PASSING = {"put": "replace", "patch": "change"}
 
 
@@ -146,7 +148,10 @@ async def body_of(request: web.Request) -> dict[str, Any]:
         if not isinstance(given, dict):
             raise BadParameter("The body must be a JSON object.")
         return given
-    pairs = [(name, value) for name, value in (await request.post()).items() if isinstance(value, str)]
+    try:
+        pairs = parse_qsl((await request.read()).decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX)
+    except ValueError as error:
+        raise BadParameter(f"Invalid form: {error}") from error
     found: dict[str, Any] = flattened(nested(pairs))
     return found
 
