@@ -99,9 +99,9 @@ bench: setup services-install ## How fast; PEERS=1 also measures the others
 golden: setup ## Write tests/golden anew: what every format looks like, byte for byte
 	PYTHONPATH=bridge:sinks:tests $(BIN)/python tests/golden_files.py
 
-docs: setup ## Write again what is generated from code: the JSON Schema, the table of exceptions
-	$(BIN)/oplog-bridge config schema > docs/oplog-bridge.schema.json
+docs: setup ## Write again what is generated from code: tables of exceptions and of the vendor's statements
 	PYTHONPATH=bridge:sinks:tests $(BIN)/python tests/exception_table.py
+	PYTHONPATH=bridge:sinks:tests $(BIN)/python tests/statements.py
 
 build: setup ## Source distribution and wheel, in dist/
 	$(PIP) build

@@ -8,6 +8,7 @@ order, or left behind.
 from __future__ import annotations
 
 import argparse
+import datetime
 import logging
 import random
 import secrets
@@ -280,7 +281,9 @@ def main() -> int:
         results.append(soak(kind, chosen.entries, seed))
         print(results[-1].row(), flush=True)
     if chosen.write is not None:
-        table = "\n".join([HEAD, *(result.row() for result in results)])
+        today = datetime.datetime.now(datetime.UTC).date()
+        head = f"{today}, seed {seed}, {sum(result.seconds for result in results) / 60:.0f} minutes."
+        table = "\n".join([head, "", HEAD, *(result.row() for result in results)])
         chosen.write.write_text(filled(chosen.write.read_text(), "the soak", table))
     return 0 if all(result.holds for result in results) else 1
 

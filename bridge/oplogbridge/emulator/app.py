@@ -17,6 +17,7 @@ from oplogbridge.emulator import answers, objects_api, objects_v1
 from oplogbridge.emulator.backend import Backend
 from oplogbridge.emulator.faults import Fault
 from oplogbridge.emulator.misread import read_wrongly
+from oplogbridge.emulator.openapi import document
 from oplogbridge.emulator.page import BadParameter, parse_query, read_answer, render
 from oplogbridge.emulator.requests import Request
 
@@ -59,11 +60,16 @@ def routes(backend: Backend) -> list[web.RouteDef]:
 
         return answer
 
+    async def described(request: web.Request) -> web.Response:
+        root = str(request.url.origin())
+        return objects_api.json_answer(document(backend.objects.datamodel, backend.settings.deployment, root))
+
     table = [
         web.get("/api/v4/{deployment}/oplog.json", recorded(_oplog), allow_head=False),
         web.get("/api/v4/{deployment}/oplog", recorded(_oplog), allow_head=False),
         web.get("/api/v1/_oplog.json", recorded(_oplog), allow_head=False),
         web.get("/api/v1/_oplog", recorded(_oplog), allow_head=False),
+        web.get("/openapi.json", described, allow_head=False),
         web.get(
             "/media/{id}/{variant}", recorded(_answering("media", objects_v1.media, public=True)), allow_head=False
         ),

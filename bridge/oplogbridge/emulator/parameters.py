@@ -127,11 +127,10 @@ def listing_of_expression(model: Model, body: Mapping[str, Any]) -> Listing:
         test = _test(_field(model, found[1]), _SIGNS.get(operator, operator), arguments[at])
         tests.append((_name(model, found[1]), test))
         at, rest = at + 1, rest[found.end() :]
-    order = []
-    for name in body.get("sort") or []:
-        if not isinstance(name, str):
-            raise BadParameter("'sort' must be a list of names.")
-        order.append((_name(model, name.removeprefix("-")), name.startswith("-")))
+    names = body.get("sort") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadParameter("'sort' must be a list of names.")
+    order = [(_name(model, name.removeprefix("-")), name.startswith("-")) for name in names]
     limit, skip = _whole(body, "limit", LIST_MAX), _whole(body, "skip", 0)
     return Listing(tuple(tests), tuple(order), limit=min(limit, LIST_MAX), skip=skip)
 
