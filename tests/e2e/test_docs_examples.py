@@ -20,6 +20,7 @@ from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.payloads import Format
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.config import from_data, load
+from oplogbridge.emulator.datamodel import load_datamodel
 from oplogbridge.emulator.server import Emulator
 from oplogbridge.errors import ConfigError
 from oplogbridge.source.decode import PageDecoder
@@ -39,6 +40,7 @@ CLAIMED: dict[str, list[str]] = {
     "docs/configuration.md": ["test_the_first_configuration_loads", "test_the_mistakes_are_said_like_that"],
     "docs/emulator.md": [
         "test_the_emulator_answers_as_its_page_says",
+        "test_the_data_model_is_taken",
         "test_the_faults_are_taken",
         "test_the_emulator_in_python",
     ],
@@ -122,6 +124,17 @@ def test_the_emulator_answers_as_its_page_says() -> None:
         process.terminate()
         process.communicate()
     assert len(json.loads(asked.stdout)["entries"]) == 5
+
+
+def test_the_data_model_is_taken(tmp_path: Path) -> None:
+    (block,) = blocks("docs/emulator.md", "yaml")
+    file = tmp_path / "model.yaml"
+    file.write_text(block)
+
+    model = load_datamodel(file)
+
+    assert model.models["user"].has_many["tasks"].inverse_of == "owner"
+    assert model.models["task"].fields["photo"].type == "photo"
 
 
 async def test_the_faults_are_taken(tmp_path: Path) -> None:
