@@ -26,6 +26,7 @@ _SOURCE_COUNTERS = {
     "entries_read": "entries in the pages received",
     "entries_dropped": "entries below the offset asked for, which the source should not have sent",
     "pages_reordered": "pages that were not in ascending order",
+    "datamodel_changes": "times that the source showed another data model than before",
     "bytes_received": "bytes of the pages, unpacked",
 }
 _PIPELINE_COUNTERS = {

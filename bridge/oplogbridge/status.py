@@ -32,6 +32,8 @@ class SourceStatus:
     entries_dropped: int = 0  # below the offset; the source should not have sent them
     pages_reordered: int = 0
     bytes_received: int = 0
+    datamodel_hash: str | None = None  # of the last page that told one
+    datamodel_changes: int = 0
     last_good_poll_at: float | None = None  # monotonic seconds
     last_empty_poll_at: float | None = None
     error: str | None = None
@@ -45,6 +47,9 @@ class SourceStatus:
         self.entries_dropped += page.dropped
         self.pages_reordered += page.reordered
         self.bytes_received += page.bytes_received
+        if page.datamodel_hash is not None and page.datamodel_hash != self.datamodel_hash:
+            self.datamodel_changes += self.datamodel_hash is not None
+            self.datamodel_hash = page.datamodel_hash
         self.last_good_poll_at = now
         if not page.entries:
             self.last_empty_poll_at = now

@@ -201,6 +201,22 @@ async def test_what_was_read_and_dropped_is_counted() -> None:
         assert (at.status.entries_read, at.status.entries_dropped, at.status.pages_reordered) == (2, 1, 1)
 
 
+async def test_another_data_model_is_counted_and_the_first_is_none() -> None:
+    async with setting() as at:
+        hashes = ["d9", "d9", "e0", None, "e0", "d9"]
+        for hash_ in hashes:
+            told = "" if hash_ is None else f',"datamodel_hash":"{hash_}"'
+            at.source.answers.append(b'{"entries":[],"has_more":false%b}' % told.encode())
+        counts = []
+        for _ in hashes:
+            page = asyncio.create_task(at.reader.page(5))
+            await at.clock.run(1)
+            await page
+            counts.append(at.status.datamodel_changes)
+
+        assert counts == [0, 0, 1, 1, 1, 2]
+
+
 async def test_a_lease_that_is_lost_between_connecting_and_sending_is_told_as_such() -> None:
     async with setting() as at:
         at.source.answers.append(Fenced("the lease of source shop ran out"))

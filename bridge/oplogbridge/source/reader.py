@@ -133,8 +133,12 @@ class Reader:
         else:
             now = self._clock.monotonic()
             self._backoff.reset()
+            changes = self._status.datamodel_changes
             if self._status.polled(page, now - started_at, now):
                 _log.info("source answers again", source=self._status.name)
+            if self._status.datamodel_changes > changes:
+                # Nothing here depends on it; whoever reads the events may (docs/source.md).
+                _log.warning("data model changed", source=self._status.name, datamodel_hash=page.datamodel_hash)
             if offset != TAIL:
                 page = self._settling.hold_back(page, asked_at=started_at, came_at=now, unix_asked=unix_asked)
             self._answer(offset, page)
