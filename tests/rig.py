@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import yaml
 
+from oplogbridge.testing.emulator import EmulatorControl
 from planted import PASSWORD
 
 COMMAND = [sys.executable, "-m", "oplogbridge"]
@@ -49,7 +50,7 @@ def run_command(*arguments: str, cwd: Path | None = None, **extra: str) -> subpr
     )
 
 
-class EmulatorProcess:
+class EmulatorProcess(EmulatorControl):
     """`oplog-bridge emulator`, and what it knows: its log and the requests that it saw."""
 
     def __init__(self, *options: str) -> None:
@@ -62,9 +63,7 @@ class EmulatorProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("v4 "), f"the emulator did not start: {line!r}"
-        self.url = line.split()[1]
-        self.deployment = self.url.rpartition("/")[2]
-        self.root = self.url.partition("/api/")[0]
+        super().__init__(line.split()[1])
 
     @property
     def authorization(self) -> str:
@@ -81,31 +80,25 @@ class EmulatorProcess:
             entries += page["entries"]
             start = int(page["entries"][-1]["sequence_id"]) + 1
 
+    def entries_v1(self) -> list[dict[str, Any]]:
+        """The same as v1 tells it, in the shape of v4."""
+        entries: list[dict[str, Any]] = []
+        start = 0
+        while page := self._get(f"{self.root}/api/v1/_oplog.json?start={start}&limit=1000"):
+            for one in page:
+                object_ = {"id": one["id"], "type": one["type"], "updated_at": one["timestamp"], **one["data"]}
+                told = {"sequence_id": str(one["sequence"]), "operation": one["operation"], "object": object_}
+                entries.append(told)
+            start = page[-1]["sequence"] + 1
+        return entries
+
     def polls(self) -> list[dict[str, Any]]:
         """What the emulator saw of the bridge, oldest first; `monotonic` is the moment of arrival."""
-        found = self._get(f"{self.root}/_emulator/requests")
-        return [request for request in found["requests"] if "oplog.json" in request["path"]]
-
-    def append(self, entries: list[dict[str, Any]]) -> None:
-        """Play these as the log's next entries, as `--load` would."""
-        self._send("POST", "/_emulator/entries", b"\n".join(json.dumps(entry).encode() for entry in entries))
+        return [request for request in self.requests() if "oplog.json" in request["path"]]
 
     def write(self, entries: int) -> int:
         """The workload writes so many more; the last one's sequence."""
         return self.written(entries)[-1]
-
-    def written(self, entries: int) -> list[int]:
-        """The workload writes so many more; their sequences."""
-        written = json.loads(self._send("POST", f"/_emulator/workload?entries={entries}", b""))
-        return [int(sequence) for sequence in written["sequences"]]
-
-    def fault(self, **fault: Any) -> None:
-        self._send("POST", "/_emulator/faults", json.dumps([fault]).encode())
-
-    def faults_left(self) -> int:
-        """Faults that have not struck yet."""
-        found: list[Any] = self._get(f"{self.root}/_emulator/faults")
-        return len(found)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -118,12 +111,6 @@ class EmulatorProcess:
         request.add_header("Authorization", self.authorization)
         with urllib.request.urlopen(request, timeout=WITHIN_SECONDS) as answer:
             return json.load(answer)
-
-    def _send(self, method: str, path: str, body: bytes) -> bytes:
-        request = urllib.request.Request(self.root + path, body, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=WITHIN_SECONDS) as answer:
-            content: bytes = answer.read()
-        return content
 
 
 class BridgeProcess:

@@ -24,7 +24,6 @@ COPIED_WITHIN_SECONDS = 240.0
 WORK_ENTRIES = 600
 PAGE_LIMIT = 50  # small pages and short polls: whenever something strikes, a write is under way
 AUDIT_LIMIT = 1000  # `EmulatorProcess.entries` reads by so many
-OPERATION_V1 = {"create": "update", "update": "update"}
 LEASE_TTL = "2s"
 
 
@@ -209,9 +208,8 @@ class Line:
         last.start()
         code = last.exited(COPIED_WITHIN_SECONDS)
         assert code == 0, f"the last run ended with {code}:\n{last.tail()}"
-        wanted = [entry for entry in self.source.entries() if int(entry["sequence_id"]) not in self.destroyed]
-        if self.version == "v1":  # which has no word of its own for new objects
-            wanted = [entry | {"operation": OPERATION_V1.get(entry["operation"], "delete")} for entry in wanted]
+        written = self.source.entries() if self.version == "v4" else self.source.entries_v1()
+        wanted = [entry for entry in written if int(entry["sequence_id"]) not in self.destroyed]
         return audit(wanted, self.destination.read())
 
     def early_polls(self) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import textwrap
 import tomllib
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from oplogbridge.emulator.server import Emulator
 from oplogbridge.errors import ConfigError
 from oplogbridge.source.decode import PageDecoder
 from oplogbridge.testing.clock import ManualClock
+from oplogbridge.testing.emulator import running_emulator
 from oplogbridge_sinks.kafka.rights import permissions
 
 ROOT = rig.ROOT
@@ -42,6 +46,7 @@ CLAIMED: dict[str, list[str]] = {
         "test_the_emulator_answers_as_its_page_says",
         "test_the_data_model_is_taken",
         "test_the_faults_are_taken",
+        "test_the_emulator_as_a_fixture",
         "test_the_emulator_in_python",
     ],
     "docs/formats.md": [
@@ -146,8 +151,24 @@ async def test_the_faults_are_taken(tmp_path: Path) -> None:
         assert len(emulator.faults) == len(json.loads(block))
 
 
+def test_the_emulator_as_a_fixture() -> None:
+    block, _ = blocks("docs/emulator.md", "python")
+
+    def read(url: str) -> None:
+        for status in (503, 503, 200):
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{url}/oplog.json") as answer:
+                assert answer.status == status
+
+    scope: dict[str, Any] = {"read": read}
+    exec(block.replace("    ...  # read", "    read(oplog_emulator.url)  # read"), scope)
+
+    with running_emulator() as control:
+        scope["test_my_consumer_survives_an_outage"](control)
+        assert control.state()["entries"] == 1
+
+
 async def test_the_emulator_in_python() -> None:
-    (block,) = blocks("docs/emulator.md", "python")
+    _, block = blocks("docs/emulator.md", "python")
     clock = ManualClock()
 
     async def poll(emulator: Emulator) -> None:
