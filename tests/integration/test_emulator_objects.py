@@ -401,3 +401,28 @@ async def test_a_value_that_does_not_fit_its_type_is_refused(api: Api, name: str
     reply = await api.ask("POST", "objects/task.json", {"task": {name: given}})
 
     assert (reply.status, reply.json["type"]) == (422, "INVALID_VALUE")
+
+
+@pytest.mark.parametrize("data", ["memory", "file"])
+async def test_what_cannot_be_kept_is_taken_back_whole(
+    tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects, photos and log are one transaction: a full disk leaves none of them."""
+    where: Any = "memory" if data == "memory" else tmp_path / "log.db"
+    async with emulated(tmp_path, data=where) as api:
+        made = await api.made("task", name="Paint")
+
+        def full(*_: object) -> None:
+            raise OSError("no space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(api.emulator.objects, "_commit", full)
+            photo = {"base64": "R0lGODlh", "filename": "a.gif"}
+            reply = await api.ask(
+                "PATCH", f"objects/task/{made['id']}.json", {"task": {"name": "Sand", "photo": photo}}
+            )
+            assert reply.status == 500
+
+        assert (await api.ask("GET", f"objects/task/{made['id']}.json")).json == made
+        assert len(api.emulator.objects.attachments) == 0
+        assert len(await api.entries()) == 1

@@ -57,6 +57,13 @@ class Attachments:
     def put(self, attachment: Attachment) -> None:
         self._by_id[attachment.id] = attachment
 
+    def restore(self, id_: str, before: Attachment | None) -> None:
+        """What was put under this id was taken back."""
+        if before is None:
+            self._by_id.pop(id_, None)
+        else:
+            self._by_id[id_] = before
+
     def made_of(self, name: str, given: Any) -> Attachment | None:
         """What a write means: bytes (base64 and a file's name), or an id, pending until its bytes come; None for an id
         that is known already. Raises InvalidValue."""

@@ -37,6 +37,7 @@ class _Writing:
     changes: list[_Change] = field(default_factory=list)
     before: list[tuple[str, str, Kept | None]] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
+    attachments_before: list[tuple[str, Attachment | None]] = field(default_factory=list)
 
 
 class Objects:
@@ -101,6 +102,8 @@ class Objects:
         except BaseException:
             for type_, id_, kept in reversed(writing.before):
                 self._put(type_, id_, kept)
+            for id_, attachment in reversed(writing.attachments_before):
+                self.attachments.restore(id_, attachment)
             raise
         finally:
             self._writing = None
@@ -142,7 +145,9 @@ class Objects:
                 self._change("update", model, kept.id, kept.state)
 
     def keep_attachment(self, attachment: Attachment) -> None:
-        self._open().attachments.append(attachment)
+        writing = self._open()
+        writing.attachments.append(attachment)
+        writing.attachments_before.append((attachment.id, self.attachments.find(attachment.id)))
         self.attachments.put(attachment)
 
     def _open(self) -> _Writing:
