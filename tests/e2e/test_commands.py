@@ -133,6 +133,22 @@ def test_offsets_are_listed_moved_and_kept_in_the_audit_trail(
     assert audit_details(config) == [f"{last + 1} -> {last + 100}"]
 
 
+def test_audit_shows_who_moved_which_offset_the_newest_first(
+    file_config: tuple[rig.EmulatorProcess, Path, Path],
+) -> None:
+    _, config, _ = file_config
+    for offset in ("5", "7"):
+        assert rig.run_command("offsets", "set", "copy", offset, "-c", str(config)).returncode == 0
+
+    newest = rig.run_command("audit", "-n", "1", "--json", "-c", str(config))
+    table = rig.run_command("audit", "-c", str(config)).stdout.splitlines()
+
+    (record,) = json.loads(newest.stdout)
+    assert (record["pipeline"], record["action"], record["detail"]) == ("copy", "offsets set 7", "5 -> 7")
+    assert "@" in record["actor"]
+    assert [line.split()[-3:] for line in table[1:]] == [["5", "->", "7"], ["none", "->", "5"]]
+
+
 def test_offsets_reset_to_latest_asks_the_source(file_config: tuple[rig.EmulatorProcess, Path, Path]) -> None:
     source, config, _ = file_config
 
