@@ -109,7 +109,7 @@ async def test_a_short_page_of_an_older_source_is_no_end_and_an_empty_one_is() -
 async def test_entries_that_are_too_young_are_waited_for() -> None:
     body = b'"operation":"update","object":{"id":"1","type":"user","updated_at":"2026-11-18T12:00:00Z"}'
     async with World(settle_seconds=30) as world:
-        world.clock.unix_seconds = 1_795_003_200.0 - 5  # type: ignore[attr-defined]  # 5 s before it was written
+        world.clock.unix_seconds = 1_795_003_200.0 + 5  # type: ignore[attr-defined]  # 5 s after it was written
         world.source.append(1)
         world.source.append(1, body=body)
         began_at = world.clock.monotonic()
@@ -118,7 +118,7 @@ async def test_entries_that_are_too_young_are_waited_for() -> None:
         await ended(world)
 
         assert world.sequences == [1, 2]
-        assert world.clock.monotonic() - began_at >= 35
+        assert 26 <= world.clock.monotonic() - began_at < 30  # a whole second says no more than that
 
 
 async def test_a_pipeline_that_stopped_ends_without_a_slow_retry_and_the_others_catch_up() -> None:
