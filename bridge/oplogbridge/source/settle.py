@@ -15,10 +15,11 @@ MARKS_MAX = 1000  # in one `settle`: a moment is remembered to a thousandth of i
 class Settling:
     """Cuts a page before its first entry younger than `settle_seconds`; what is cut off is asked for again.
 
-    An entry is old enough by its `updated_at`, or once this reader has known it for so long. The second serves what has
-    no readable time (malformed entries, a data model with a field of that name) and a clock that runs behind; one that
-    runs ahead ends the wait too soon. An age counts up to when the page was asked for: what was committed while its
-    answer was on the way is not on it.
+    What the source promises is that a lower sequence comes no later than so long after a higher one was written. An
+    entry is old enough by its `updated_at`, or once this reader has known it for so long; and with it is all that is
+    lower. The second serves what has no readable time (malformed entries, deletes, a data model with a field of that
+    name) and a clock that runs behind; one that runs ahead ends the wait too soon. An age counts up to when the page
+    was asked for: what was committed while its answer was on the way is not on it.
     """
 
     def __init__(self, settle_seconds: float) -> None:
@@ -30,14 +31,17 @@ class Settling:
         if self._seconds <= 0:
             return page
         self._note(page, asked_at, came_at)
-        young = [one.sequence for one in page.malformed if self._is_new(one.sequence, asked_at)][:1]
-        for entry in page.entries:
-            if not self._is_old(entry.updated_at, unix_asked) and self._is_new(entry.sequence, asked_at):
-                young.append(entry.sequence)
-                break
-        if not young:
+        # From the end: history, most of which is old, is settled by its last entry, whatever the others show.
+        settled = next((one.sequence for one in reversed(page.entries) if self._is_old(one.updated_at, unix_asked)), -1)
+        young = [
+            next(
+                (one.sequence for one in shown if one.sequence > settled and self._is_new(one.sequence, asked_at)), None
+            )
+            for shown in (page.entries, page.malformed)
+        ]
+        cut = min((sequence for sequence in young if sequence is not None), default=None)
+        if cut is None:
             return page
-        cut = min(young)
         entries = page.entries[: bisect_left(page.entries, cut, key=lambda one: one.sequence)]
         malformed = page.malformed[: bisect_left(page.malformed, cut, key=lambda one: one.sequence)]
         last = _highest(entries, malformed, page.from_offset - 1)
