@@ -97,3 +97,17 @@ def test_a_status_fault_must_name_its_status() -> None:
 
 def test_a_sequence_may_be_given_as_text() -> None:
     assert Fault(kind="rewind", sequence="9223372036854775807").sequence_number == 9223372036854775807
+
+
+def test_a_fault_may_be_there_for_a_time_by_the_clock() -> None:
+    now = 100.0
+    faults = FaultQueue(monotonic=lambda: now)
+    faults.add("503", count=None, delay_seconds=10, duration_seconds=5)
+
+    seen = {}
+    for moment in (100.0, 109.9, 110.0, 114.9, 115.0):
+        now = moment
+        seen[moment] = struck(faults, "instead", 1) == ["status503"]
+
+    assert seen == {100.0: False, 109.9: False, 110.0: True, 114.9: True, 115.0: False}
+    assert len(faults) == 0

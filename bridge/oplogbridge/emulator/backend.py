@@ -41,7 +41,7 @@ class Backend:
     ) -> None:
         self.settings = settings = replace(settings or EmulatorSettings(), **changes)
         self.clock = clock or SystemClock()
-        self.faults = FaultQueue(settings.seed)
+        self.faults = FaultQueue(settings.seed, self.clock.monotonic)
         self.requests = RequestLog()
         self.switches = settings.switches
         self.prepared = PreparedPages()

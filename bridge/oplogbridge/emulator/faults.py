@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,6 +49,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     on: Literal["oplog", "objects", "datamodel", "media"] = "oplog"  # what was asked for
     count: int | None = 1  # how often it strikes; null: until it is cleared
     after: int = 0  # requests that its stage lets pass first
+    delay_seconds: float = 0.0  # from when it was ordered; before, it is not there
+    duration_seconds: float | None = None  # and from then on; after, it is gone
     probability: float = 1.0  # of striking, per request; drawn from the emulator's seed
     seconds: float | None = None
     status: int | None = None
@@ -85,10 +88,13 @@ class Ordered:
     passes_left: int
     uses_left: int | None
     sequence: int | None = None
+    begins_at: float = float("-inf")  # monotonic seconds
+    ends_at: float = float("inf")
 
 
 class FaultQueue:
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._random = random.Random(seed)
         self._queue: list[Ordered] = []
         self._held: set[asyncio.Event] = set()
@@ -100,6 +106,9 @@ class FaultQueue:
         if isinstance(fault, str):
             fault = Fault(kind=fault, **parameters)
         ordered = Ordered(self._next_id, fault, fault.after, fault.count, sequence=fault.sequence_number)
+        if fault.delay_seconds or fault.duration_seconds is not None:
+            ordered.begins_at = self._monotonic() + fault.delay_seconds
+            ordered.ends_at = ordered.begins_at + (fault.duration_seconds or float("inf"))
         self._next_id += 1
         self._queue.append(ordered)
         return ordered.id
@@ -146,7 +155,13 @@ class FaultQueue:
         return len(self._queue)
 
     def _due(self, stage: Stage, on: str) -> Iterator[Ordered]:
-        here = [one for one in self._queue if STAGES[one.fault.kind] == stage and one.fault.on == on]
+        now = self._monotonic()
+        self._queue = [one for one in self._queue if now < one.ends_at]
+        here = [
+            one
+            for one in self._queue
+            if STAGES[one.fault.kind] == stage and one.fault.on == on and now >= one.begins_at
+        ]
         waiting = [ordered for ordered in here if ordered.passes_left > 0]
         for ordered in waiting:
             ordered.passes_left -= 1
