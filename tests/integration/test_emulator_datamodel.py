@@ -122,6 +122,20 @@ async def test_history_is_shown_by_the_model_of_today(tmp_path: Path, data: str)
         assert (await api.entries())[0]["object"]["status"] is None
 
 
+@pytest.mark.parametrize(("switch", "blue"), [("key", [{"key": "blue", "display": None}]), ("null", [])])
+async def test_of_several_choices_only_the_one_without_an_option_is_lost(
+    tmp_path: Path, switch: str, blue: list[Any]
+) -> None:
+    async with emulated(tmp_path) as api:
+        await api.made("task", tags=["red", "blue"])
+        api.emulator.switch(unknown_option=switch)
+        tags = {"type": "multiple-choice", "options": {"red": "Rot"}}
+        api.emulator.deploy(datamodel_of({"models": {"task": {"fields": {"tags": tags}}}}))
+
+        assert (await api.entries())[0]["object"]["tags"] == [{"key": "red", "display": "Rot"}, *blue]
+        assert (await api.ask("GET", "/api/v1/_oplog.json")).json[0]["data"]["tags"] == [0]
+
+
 async def test_entries_of_a_model_that_was_removed_are_left_with_what_everybody_knows(tmp_path: Path) -> None:
     async with emulated(tmp_path) as api:
         made = await api.made("task", name="Paint")

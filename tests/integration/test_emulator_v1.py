@@ -40,6 +40,15 @@ async def test_an_object_is_created_changed_in_part_and_deleted(api: Api) -> Non
     ]
 
 
+async def test_what_was_loaded_is_played_as_it_is_where_the_model_does_not_fit(api: Api) -> None:
+    data = {"status": {"odd": 1}, "tags": ["bare", 7], "photo": {"url": "x"}, "sport": {"key": "chess", "display": "C"}}
+    api.emulator.append("create", {"id": "1", "type": "task", **data})
+
+    (entry,) = (await api.ask("GET", "/api/v1/_oplog.json")).json
+
+    assert entry["data"] == {**data, "sport": 1}
+
+
 async def test_an_array_creates_many(api: Api) -> None:
     reply = await api.ask("POST", "/api/v1/user.json", [{"name": "Ana"}, {"name": "Zoë"}])
 

@@ -59,7 +59,9 @@ def _value(field: Field | None, shown: msgspec.Raw) -> bytes:
     if field is None or raw[:1] not in (b"{", b"[") or (field.options is None and field.type not in ATTACHMENT_TYPES):
         return raw
     value = orjson.loads(raw)
-    if field.type in ATTACHMENT_TYPES:
-        return orjson.dumps(value.get("id"))
-    bare = [one.get("key") for one in value] if isinstance(value, list) else value.get("key")
-    return orjson.dumps(shown_value_v1(field, bare))
+    name = "id" if field.type in ATTACHMENT_TYPES else "key"
+    several = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) and name in one for one in several):
+        return raw  # loaded, and not as the model has it: played as it is
+    bare = [one[name] for one in several]
+    return orjson.dumps(shown_value_v1(field, bare if isinstance(value, list) else bare[0]))

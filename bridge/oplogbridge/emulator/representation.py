@@ -68,14 +68,15 @@ def shown_value(field: Field, kept: Any, shows: Shows, unknown_option: str) -> A
         return None
     if field.type in ATTACHMENT_TYPES:
         return shows.attachment(field, kept) if isinstance(kept, str) else None
+    if field.type.startswith("multiple-choice") and isinstance(kept, list):
+        options = [_shown_option(field, key) for key in kept if not isinstance(key, dict | list)]
+        return [one for one in options if one["display"] is not None or unknown_option == "key"]
     try:
         value = kept_value(field, kept)
     except InvalidValue:
         if unknown_option == "null" or field.options is None or isinstance(kept, dict | list):
             return None
         return {"key": kept, "display": None}
-    if field.type.startswith("multiple-choice"):
-        return [_shown_option(field, key) for key in value]
     return _shown_option(field, value) if field.options is not None else value
 
 
@@ -83,6 +84,8 @@ def shown_value_v1(field: Field, kept: Any) -> Any:
     """v1: bare keys, which for text are the option's position, and the ids of attachments."""
     if kept is None or field.type in ATTACHMENT_TYPES:
         return kept
+    if isinstance(kept, list) and field.type.startswith("multiple-choice"):
+        kept = [key for key in kept if field.option(key) is not None]  # one that is gone has no position
     try:
         value = kept_value(field, kept)
     except InvalidValue:
