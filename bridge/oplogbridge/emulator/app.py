@@ -44,7 +44,7 @@ _TABLE: list[tuple[str, str, str, Handler]] = [
     ("GET", "/api/v4/{deployment}/indexes", "datamodel", objects_api.indexes),
     ("GET", "/api/v1/_datamodel", "datamodel", objects_v1.datamodel),
     ("GET", f"/api/v1/_attachment/{_ID}", "media", objects_v1.attachment),
-    ("GET", "/api/v1/{model}/count", "objects", objects_v1.count_objects),
+    ("GET", "/api/v1/{model}/count", "objects", objects_api.count_objects),
     ("GET", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.read_object),
     ("PUT", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.change_object),
     ("DELETE", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.delete_object),

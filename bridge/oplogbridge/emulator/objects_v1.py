@@ -25,12 +25,6 @@ async def list_objects(backend: Backend, request: web.Request) -> web.Response:
     return json_answer([_shown(backend, model, kept) for kept in page])
 
 
-async def count_objects(backend: Backend, request: web.Request) -> web.Response:
-    model = model_of(backend, request)
-    _, total = listing_of(model, nested(request.query.items())).select(backend.objects.all(model))
-    return json_answer({"count": total})
-
-
 async def create_object(backend: Backend, request: web.Request) -> web.Response:
     """One object, or an array of them."""
     model = model_of(backend, request)
