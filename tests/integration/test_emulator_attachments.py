@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,35 @@ async def _patched(api: Api, id_: str, **fields: object) -> dict[str, object]:
     assert reply.status == 200
     object_: dict[str, object] = reply.json
     return object_
+
+
+async def test_an_id_that_is_known_may_be_written_again(tmp_path: Path) -> None:
+    async with emulated(tmp_path) as api:
+        for _ in range(2):
+            made = await api.made("task", photo=ID)
+            assert made["photo"] == {"id": ID, "state": "pending"}
+
+
+async def test_only_objects_with_the_attachment_are_told_of_its_upload(tmp_path: Path) -> None:
+    async with emulated(tmp_path) as api:
+        await api.made("task", name=ID)
+        await api.made("task", photo_id=ID)
+        await api.ask("PUT", f"/_emulator/attachments/{ID}?filename=a.png", data=PNG)
+
+        assert [one["operation"] for one in await api.entries()] == ["create", "create", "update"]
+
+
+async def test_a_photo_of_some_megabytes_is_taken(tmp_path: Path) -> None:
+    async with emulated(tmp_path) as api:
+        body = io.BytesIO(json.dumps({"task": {"photo": uploaded(PNG * 10_000)}}).encode())
+        reply = await api.ask("POST", "objects/task.json", data=body, headers={"Content-Type": "application/json"})
+        made = reply.json
+
+        assert (await api.ask("GET", made["photo"]["original"])).body == PNG * 10_000
+
+
+async def test_nonsense_in_a_url_or_a_login_is_refused_and_no_error_of_the_server(tmp_path: Path) -> None:
+    async with emulated(tmp_path, password="secret") as api:
+        assert (await api.ask("GET", "/media/x/original?expires=%C2%B2&sha1=x")).status == 403
+        for login in ("Basic é", "Token ÿ", "Basic !"):
+            assert (await api.ask("GET", "oplog.json", headers={"Authorization": login})).status == 401, login

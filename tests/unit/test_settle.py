@@ -135,6 +135,17 @@ def test_time_that_an_answer_was_on_its_way_counts_for_nothing() -> None:
     assert kept(settling.hold_back(unstamped, asked_at=120.0, came_at=120.0, unix_asked=NOON)) == ([], [10])
 
 
+def test_a_source_that_would_go_on_beyond_what_it_shows_is_followed_only_after_that_time() -> None:
+    # Found in review: an empty page with more to come moved the offset past what could still be committed there.
+    settling = Settling(5.0)
+    empty = PageDecoder().decode(page(has_more=True, next_request_start="500"), 7)
+
+    held = at(settling, empty, 100.0, NOON)
+    assert (held.next_offset, held.more, held.held_back) == (7, True, True)
+    assert at(settling, empty, 104.9, NOON).next_offset == 7
+    assert at(settling, empty, 105.0, NOON) is empty
+
+
 def test_what_is_remembered_has_a_bound_and_nothing_waits_much_longer_for_it() -> None:
     settling, settle_seconds, polls = Settling(5.0), 5.0, 20_000
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import hmac
 import socket
@@ -105,7 +104,13 @@ def _answering(on: str, handler: Handler, *, public: bool = False) -> Any:
             record.faults.append(broken.kind)
             assert isinstance(response, web.Response)
             body = response.body if isinstance(response.body, bytes) else b""
-            return await _broken(backend, request, broken, body, {"Content-Type": response.headers["Content-Type"]})
+            return await _broken(
+                backend,
+                request,
+                broken,
+                body,
+                {"Content-Type": response.headers.get("Content-Type", "application/octet-stream")},
+            )
         return response
 
     return answer
@@ -177,12 +182,14 @@ def _refusal(backend: Backend, request: web.Request) -> web.Response | None:
 def _let_in(backend: Backend, authorization: str) -> bool:
     if backend.settings.password is None and not backend.settings.tokens:
         return True
+    if not authorization.isascii():
+        return False
     scheme, _, credentials = authorization.partition(" ")
     match scheme.lower():
         case "basic" if backend.settings.password is not None:
             try:
                 given = base64.b64decode(credentials, validate=True)
-            except binascii.Error:
+            except ValueError:  # binascii.Error is one
                 return False
             return hmac.compare_digest(given, f"{backend.username}:{backend.settings.password}".encode())
         case "bearer":

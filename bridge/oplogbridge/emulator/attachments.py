@@ -93,7 +93,7 @@ class Attachments:
         return f"/media/{id_}/{variant}?expires={expires}&sha1={_signature(id_, variant, expires)}"
 
     def is_signed(self, id_: str, variant: str, expires: str, sha1: str) -> bool:
-        if not expires.isdigit() or len(expires) > 18:
+        if not (expires.isascii() and expires.isdigit()) or len(expires) > 18:
             return False
         right = hmac.compare_digest(sha1.encode(), _signature(id_, variant, int(expires)).encode())
         return right and self.unix() < int(expires)

@@ -141,7 +141,8 @@ class Objects:
         """Entries for the objects that refer to an attachment whose state has changed."""
         for kept in [one for objects in self._kept.values() for one in objects.values()]:
             model = self.datamodel.models.get(kept.type)
-            if model is not None and attachment_id in kept.state.values():
+            names = [] if model is None else [one.name for one in model.fields.values() if one.type in ATTACHMENT_TYPES]
+            if model is not None and attachment_id in [kept.state.get(name) for name in names]:
                 self._change("update", model, kept.id, kept.state)
 
     def keep_attachment(self, attachment: Attachment) -> None:
@@ -194,7 +195,9 @@ class Objects:
         made = self.attachments.made_of(name, given)
         if made is not None and self.attachments.find(made.id) != made:
             self.keep_attachment(made)
-        return made.id if made is not None else str(given["id"])
+        if made is not None:
+            return made.id
+        return given if isinstance(given, str) else str(given["id"])
 
     # The log --------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from oplogbridge.emulator import app, control
 from oplogbridge.emulator.backend import Backend
 from oplogbridge.emulator.settings import EmulatorSettings, split_listen
 
+BODY_BYTES_MAX = 64 << 20  # a photo in base64, or a batch of long texts
 SHUTDOWN_SECONDS = 0.01  # answers under way are dropped, as in an outage; aiohttp takes 0 for "wait for ever"
 
 
@@ -50,7 +51,7 @@ class Emulator(Backend):
 
     async def start(self) -> None:
         """Answer at the port. After a `stop()` it is the same port."""
-        application = web.Application()
+        application = web.Application(client_max_size=BODY_BYTES_MAX)
         application.add_routes([*control.routes(self), *app.routes(self)])
         runner = web.AppRunner(
             application,

@@ -86,13 +86,13 @@ class SqliteLog:
             execute(_KEEP, [(one.type, one.id, one.updated_at, orjson.dumps(one.state)) for one in beside.kept])
             execute(_FORGET, beside.gone)
             execute(_ATTACH, [(one.id, one.state, one.filename, one.content) for one in beside.attachments])
-        except sqlite3.IntegrityError as error:
-            self._connection.execute("ROLLBACK")
-            raise ValueError("the log already holds one of these sequences") from error
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:  # SQLite may have rolled back by itself, as when the disk is full
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.IntegrityError):
+                raise ValueError("the log already holds one of these sequences") from error
             raise
-        self._connection.execute("COMMIT")
         if rows and min(sequences) < self._newest:
             self.version += 1
         self._newest = max(self._newest, *sequences) if rows else self._newest

@@ -41,7 +41,11 @@ class Settling:
         ]
         cut = min((sequence for sequence in young if sequence is not None), default=None)
         if cut is None:
-            return page
+            last = _highest(page.entries, page.malformed, page.from_offset - 1)
+            if page.next_offset <= last + 1 or not self._is_new(page.next_offset - 1, asked_at):
+                return page
+            # The source would go on beyond what it shows: a lower one that is committed late may still come there.
+            return replace(page, next_offset=last + 1, more=True, held_back=True)
         entries = page.entries[: bisect_left(page.entries, cut, key=lambda one: one.sequence)]
         malformed = page.malformed[: bisect_left(page.malformed, cut, key=lambda one: one.sequence)]
         last = _highest(entries, malformed, page.from_offset - 1)
@@ -51,6 +55,8 @@ class Settling:
     def _note(self, page: Page, asked_at: float, came_at: float) -> None:
         seen = self._seen
         highest = _highest(page.entries, page.malformed, -1)
+        if page.next_offset > max(highest + 1, page.from_offset):
+            highest = page.next_offset - 1
         if not seen or (highest > seen[-1][0] and came_at - seen[-1][1] >= self._seconds / MARKS_MAX):
             seen.append((highest, came_at))
         while len(seen) > 1 and seen[1][1] <= asked_at - self._seconds:
