@@ -250,8 +250,8 @@ MUTANTS = [
     Mutant(
         "of entries that wait for `settle` the first one's sequence is the offset",
         settle.Settling.hold_back,
-        "next_offset=last + 1",
-        "next_offset=cut",
+        "malformed=malformed, next_offset=last + 1",
+        "malformed=malformed, next_offset=cut",
         14,
     ),
     Mutant(
