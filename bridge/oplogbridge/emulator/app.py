@@ -25,16 +25,15 @@ GZIP_BYTES_MIN = 1024
 
 Handler = Callable[[Backend, web.Request], Awaitable[web.StreamResponse]]
 _OBJECTS = "/api/v4/{deployment}/objects/{model}"
-_ID = "{id:[^/]+?}"
 
 # Where, how, what is asked for (which faults strike), and who answers. `.json` may be left out.
 _TABLE: list[tuple[str, str, str, Handler]] = [
     ("GET", f"{_OBJECTS}/count", "objects", objects_api.count_objects),
     ("POST", f"{_OBJECTS}/query", "objects", objects_api.query_objects),
-    ("GET", f"{_OBJECTS}/{_ID}", "objects", objects_api.read_object),
-    ("PATCH", f"{_OBJECTS}/{_ID}", "objects", objects_api.change_object),
-    ("PUT", f"{_OBJECTS}/{_ID}", "objects", objects_api.replace_object),
-    ("DELETE", f"{_OBJECTS}/{_ID}", "objects", objects_api.delete_object),
+    ("GET", f"{_OBJECTS}/{{id}}", "objects", objects_api.read_object),
+    ("PATCH", f"{_OBJECTS}/{{id}}", "objects", objects_api.change_object),
+    ("PUT", f"{_OBJECTS}/{{id}}", "objects", objects_api.replace_object),
+    ("DELETE", f"{_OBJECTS}/{{id}}", "objects", objects_api.delete_object),
     ("GET", _OBJECTS, "objects", objects_api.list_objects),
     ("POST", _OBJECTS, "objects", objects_api.create_object),
     ("POST", "/api/v4/{deployment}/batch", "objects", objects_api.batch),
@@ -42,11 +41,11 @@ _TABLE: list[tuple[str, str, str, Handler]] = [
     ("GET", "/api/v4/{deployment}/info", "datamodel", objects_api.info),
     ("GET", "/api/v4/{deployment}/indexes", "datamodel", objects_api.indexes),
     ("GET", "/api/v1/_datamodel", "datamodel", objects_v1.datamodel),
-    ("GET", f"/api/v1/_attachment/{_ID}", "media", objects_v1.attachment),
+    ("GET", "/api/v1/_attachment/{id}", "media", objects_v1.attachment),
     ("GET", "/api/v1/{model}/count", "objects", objects_api.count_objects),
-    ("GET", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.read_object),
-    ("PUT", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.change_object),
-    ("DELETE", f"/api/v1/{{model}}/{_ID}", "objects", objects_v1.delete_object),
+    ("GET", "/api/v1/{model}/{id}", "objects", objects_v1.read_object),
+    ("PUT", "/api/v1/{model}/{id}", "objects", objects_v1.change_object),
+    ("DELETE", "/api/v1/{model}/{id}", "objects", objects_v1.delete_object),
     ("GET", "/api/v1/{model}", "objects", objects_v1.list_objects),
     ("POST", "/api/v1/{model}", "objects", objects_v1.create_object),
 ]
@@ -75,8 +74,8 @@ def routes(backend: Backend) -> list[web.RouteDef]:
     ]
     for method, path, on, handler in _TABLE:
         answer = recorded(_answering(on, handler))
-        shapes = (path.replace("{model}", "{model:[^/.]+}").replace("[^/]+?", "[^/.]+"),)
-        table += [web.route(method, shape + ending, answer) for shape in shapes for ending in (".json", "")]
+        shape = path.replace("{model}", "{model:[^/.]+}").replace("{id}", "{id:[^/.]+}")
+        table += [web.route(method, shape + ending, answer) for ending in (".json", "")]
     return [*table, web.route("*", "/{path:.*}", recorded(_nowhere))]
 
 

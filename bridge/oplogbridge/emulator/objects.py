@@ -56,10 +56,10 @@ class Objects:
         self._writing: _Writing | None = None
         self.deploy(datamodel)
 
-    def deploy(self, datamodel: DataModel, *, hash_: str | None = None) -> None:
+    def deploy(self, datamodel: DataModel) -> None:
         """From now on all is shown by this model, history too."""
         self.datamodel = datamodel
-        self._log.show_by(hash_ or datamodel.hash, self._body)
+        self._log.show_by(datamodel.hash, self._body)
 
     # Reading --------------------------------------------------------------------------------------------------------
 
@@ -193,9 +193,8 @@ class Objects:
         if given is None or given == "":
             return None
         made = self.attachments.made_of(name, given)
-        if made is not None and self.attachments.find(made.id) != made:
-            self.keep_attachment(made)
         if made is not None:
+            self.keep_attachment(made)
             return made.id
         return given if isinstance(given, str) else str(given["id"])
 
