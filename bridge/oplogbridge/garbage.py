@@ -7,12 +7,14 @@ circles, and in them its pages: before this, each lost lease left 10 MiB (`make 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 
-BETWEEN_SECONDS_MIN = 5.0  # of a thousand pipelines that break together, only the first pays: some 50 ms
+BETWEEN_SECONDS_MIN = 5.0  # of a thousand pipelines that break together, the first pays and one more: some 50 ms each
 
 _collected_at: float | None = None  # None: not our process
+_another: asyncio.TimerHandle | None = None
 
 
 def leave_what_is_loaded() -> None:
@@ -23,8 +25,21 @@ def leave_what_is_loaded() -> None:
 
 
 def collect_after_failure() -> None:
-    """At most every few seconds, and only in such a process."""
-    global _collected_at
-    if _collected_at is not None and time.monotonic() - _collected_at >= BETWEEN_SECONDS_MIN:
-        gc.collect()
-        _collected_at = time.monotonic()
+    """At most every few seconds, and only in such a process. What breaks in between is collected once they are over."""
+    global _another
+    if _collected_at is None:
+        return
+    wait_seconds = _collected_at + BETWEEN_SECONDS_MIN - time.monotonic()
+    if wait_seconds <= 0:
+        _collect()
+    elif _another is None:
+        _another = asyncio.get_running_loop().call_later(wait_seconds, _collect)
+
+
+def _collect() -> None:
+    global _collected_at, _another
+    if _another is not None:
+        _another.cancel()
+        _another = None
+    gc.collect()
+    _collected_at = time.monotonic()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from oplogbridge.state import AuditRecord, Holder, Stored
+from oplogbridge.state import AuditRecord, Holder, LeaseToken, Stored
 from oplogbridge.state.memory import Memory, MemoryStateStore
 from simulation.loop import Process, SimulatedLoop
 from simulation.network import Network, Server
@@ -88,6 +88,23 @@ class SimulatedStore:
     async def peek(self, pipeline: str) -> Stored | None:
         return await self._ask("peek", lambda rules: rules.peek(pipeline))
 
+    async def notes(self, kind: str) -> dict[str, str]:
+        return await self._ask(f"notes {kind}", lambda rules: rules.notes(kind))
+
+    async def note(
+        self,
+        kind: str,
+        changes: Mapping[str, str | None],
+        *,
+        expected: Mapping[str, str | None] | None = None,
+        under: LeaseToken | None = None,
+    ) -> bool:
+        return await self._ask(
+            f"note {kind} {sorted(changes)}",
+            lambda rules: rules.note(kind, changes, expected=expected, under=under),
+            changes=True,
+        )
+
     async def record(self, record: AuditRecord) -> None:
         await self._ask("record", lambda rules: rules.record(record), changes=True)
 
@@ -121,5 +138,6 @@ def _copy(memory: Memory) -> Memory:
         leases={source: replace(lease) for source, lease in memory.leases.items()},
         epochs=dict(memory.epochs),
         offsets=dict(memory.offsets),
+        notes={kind: dict(notes) for kind, notes in memory.notes.items()},
         audit=memory.audit.copy(),
     )

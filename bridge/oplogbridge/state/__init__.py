@@ -1,4 +1,4 @@
-"""What a state store is: offsets, leases and the audit trail of operator commands.
+"""What a state store is: offsets, leases, notes and the audit trail of operator commands.
 
 The executable half of the contract is `oplogbridge.testing.StateStoreContract`. Stores keep a `Stored` as its JSON text
 and compare that text; they need not understand it.
@@ -6,8 +6,9 @@ and compare that text; they need not understand it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -103,6 +104,13 @@ class AuditRecord:
     detail: str
 
 
+class LeaseToken(NamedTuple):
+    """Under which lease something is written; refused when the token is not the lease's."""
+
+    source: str
+    token: str
+
+
 class StateStore(Protocol):
     """Every method raises `Unavailable` within a deadline of its own when the store cannot be reached: none hangs.
 
@@ -146,6 +154,24 @@ class StateStore(Protocol):
 
     async def peek(self, pipeline: str) -> Stored | None:
         """What is kept, for lists; needs no lease."""
+
+    async def notes(self, kind: str) -> dict[str, str]:
+        """All notes of a kind, by key; needs no lease. A *note* is a small text for what is neither an offset nor a
+        lease: a job, a pause, an attachment that is still to come. Whoever owns a kind bounds how many it has."""
+
+    async def note(
+        self,
+        kind: str,
+        changes: Mapping[str, str | None],
+        *,
+        expected: Mapping[str, str | None] | None = None,
+        under: LeaseToken | None = None,
+    ) -> bool:
+        """Write the texts, and forget the keys whose text is None: durably, all in one step. False, and nothing is
+        changed, when one of `expected` is not what is kept (None: nothing).
+
+        Raises Fenced when `under` is given and is not the lease's token.
+        """
 
     async def record(self, record: AuditRecord) -> None:
         """Append to the audit trail (bounded: the newest 10,000 are kept)."""

@@ -9,11 +9,12 @@ Two stores over one `Memory` are two bridge instances in one process:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from oplogbridge.clock import Clock
 from oplogbridge.errors import Unavailable
-from oplogbridge.state import FORMAT_VERSION, AuditRecord, Holder, Stored, kept
+from oplogbridge.state import FORMAT_VERSION, AuditRecord, Holder, LeaseToken, Stored, kept
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Memory:
     leases: dict[str, MemoryLease] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     offsets: dict[str, str] = field(default_factory=dict)  # pipeline to the text of a `Stored`
+    notes: dict[str, dict[str, str]] = field(default_factory=dict)  # by kind, then by key
     audit: deque[AuditRecord] = field(default_factory=deque)  # newest first
 
     def wipe(self) -> None:
@@ -39,6 +41,7 @@ class Memory:
         self.leases.clear()
         self.epochs.clear()
         self.offsets.clear()
+        self.notes.clear()
         self.audit.clear()
 
 
@@ -102,6 +105,31 @@ class MemoryStateStore:
     async def peek(self, pipeline: str) -> Stored | None:
         self._check_open()
         return self._stored(pipeline)
+
+    async def notes(self, kind: str) -> dict[str, str]:
+        self._check_open()
+        return dict(self.memory.notes.get(kind, {}))
+
+    async def note(
+        self,
+        kind: str,
+        changes: Mapping[str, str | None],
+        *,
+        expected: Mapping[str, str | None] | None = None,
+        under: LeaseToken | None = None,
+    ) -> bool:
+        self._check_open()
+        if under is not None:
+            self._fence(under.source, under.token)
+        notes = self.memory.notes.setdefault(kind, {})
+        if any(notes.get(key) != text for key, text in (expected or {}).items()):
+            return False
+        for key, text in changes.items():
+            if text is None:
+                notes.pop(key, None)
+            else:
+                notes[key] = text
+        return True
 
     async def record(self, record: AuditRecord) -> None:
         self._check_open()

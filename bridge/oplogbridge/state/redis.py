@@ -1,9 +1,9 @@
 """A state store in Redis (or Valkey): for instances on several machines.
 
 All keys share one hash tag, so they live in one slot: `{name}:lease:SOURCE`, `{name}:epoch:SOURCE`,
-`{name}:offset:PIPELINE`, `{name}:audit`, `{name}:format`. Redis's own clock ends a lease (PX); a clock of ours is not
-asked. Redis may forget what it acknowledged (everysec persistence, a fail-over): the pipeline allows for that, see
-docs/delivery-guarantees.md.
+`{name}:offset:PIPELINE`, `{name}:notes:KIND`, `{name}:audit`, `{name}:format`. Redis's own clock ends a lease (PX); a
+clock of ours is not asked. Redis may forget what it acknowledged (everysec persistence, a fail-over): the pipeline
+allows for that, see docs/delivery.md.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.redis_nodes.address import RedisAddress
 from oplogbridge.redis_nodes.cautions import NOT_ALLOWED, cautions_of
-from oplogbridge.state import FORMAT_VERSION, AuditRecord, Holder, Stored, kept
+from oplogbridge.state import FORMAT_VERSION, AuditRecord, Holder, LeaseToken, Stored, kept
 from oplogbridge.state import redis_scripts as scripts
 from oplogbridge.state.redis_link import RedisLink
 
@@ -26,7 +27,7 @@ _UNANSWERED_MAX = 8
 
 def permissions(name: str, address: RedisAddress | None = None) -> list[str]:
     """The rights that an ACL user needs, as rules for `ACL SETUSER`; behind sentinels a second rule is theirs."""
-    commands = "+evalsha +eval +get +set +incr +pexpire +del +lpush +ltrim +lrange"
+    commands = "+evalsha +eval +get +set +incr +pexpire +del +lpush +ltrim +lrange +hget +hset +hdel +hgetall"
     sentinels = address is not None and address.service is not None
     commands += " +select" if address is None or address.database else ""
     commands += " +role" if sentinels else ""
@@ -113,6 +114,30 @@ class RedisStateStore:
     async def peek(self, pipeline: str) -> Stored | None:
         text = await self._opened().call("GET", self._key("offset", pipeline))
         return None if text is None else Stored.from_text(self._text(text))
+
+    async def notes(self, kind: str) -> dict[str, str]:
+        found = await self._opened().call("HGETALL", self._key("notes", kind))
+        texts = [self._text(text) for text in found]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    async def note(
+        self,
+        kind: str,
+        changes: Mapping[str, str | None],
+        *,
+        expected: Mapping[str, str | None] | None = None,
+        under: LeaseToken | None = None,
+    ) -> bool:
+        expected = expected or {}
+        values = ["" if under is None else under.token, str(len(expected))]
+        for key, text in (*expected.items(), *changes.items()):
+            values += key, "0" if text is None else "1", text or ""
+        source = "" if under is None else under.source
+        keys = [self._key("lease", source), self._key("notes", kind)]
+        outcome, _ = await self._opened().run(scripts.NOTE, keys, values)
+        if outcome == b"fenced":
+            raise kept.fenced(source)
+        return bool(outcome == b"noted")
 
     async def record(self, record: AuditRecord) -> None:
         values = [kept.record_to_text(record), str(kept.AUDIT_RECORDS_MAX)]

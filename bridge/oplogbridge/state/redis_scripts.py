@@ -83,6 +83,32 @@ return {'saved', ''}
 """
 )
 
+# KEYS lease, notes; ARGV token ('' for no lease), how many are expected, then three for each that is expected and for
+# each that changes: its key, '1' for a text or '0' for none, the text.
+NOTE = Script("""
+if ARGV[1] ~= '' then
+  local lease = redis.call('GET', KEYS[1])
+  if not lease or string.match(lease, '^[^\\n]*') ~= ARGV[1] then
+    return {'fenced', ''}
+  end
+end
+local first = 3 + 3 * tonumber(ARGV[2])
+for at = 3, first - 1, 3 do
+  local kept = redis.call('HGET', KEYS[2], ARGV[at])
+  if ARGV[at + 1] == '1' and kept ~= ARGV[at + 2] or ARGV[at + 1] == '0' and kept then
+    return {'other', ''}
+  end
+end
+for at = first, #ARGV, 3 do
+  if ARGV[at + 1] == '1' then
+    redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 2])
+  else
+    redis.call('HDEL', KEYS[2], ARGV[at])
+  end
+end
+return {'noted', ''}
+""")
+
 # KEYS audit; ARGV the record, how many are kept.
 RECORD = Script("""
 redis.call('LPUSH', KEYS[1], ARGV[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 
 from oplogbridge.clock import Clock
 from oplogbridge.errors import BridgeError, Unavailable
-from oplogbridge.state import AuditRecord, Holder, Stored, kept
+from oplogbridge.state import AuditRecord, Holder, LeaseToken, Stored, kept
 from oplogbridge.state.file_lock import FileLocks
 from oplogbridge.state.sqlite_file import SqliteFile
 from oplogbridge.state.sqlite_leases import Ask, SqliteLeases
@@ -94,6 +94,19 @@ class SqliteStateStore:
     async def peek(self, pipeline: str) -> Stored | None:
         return await self._in_worker(self._peek, pipeline)
 
+    async def notes(self, kind: str) -> dict[str, str]:
+        return await self._in_worker(self._notes, kind)
+
+    async def note(
+        self,
+        kind: str,
+        changes: Mapping[str, str | None],
+        *,
+        expected: Mapping[str, str | None] | None = None,
+        under: LeaseToken | None = None,
+    ) -> bool:
+        return await self._in_worker(self._note, kind, dict(changes), dict(expected or {}), under)
+
     async def record(self, record: AuditRecord) -> None:
         await self._in_worker(self._record, record)
 
@@ -160,6 +173,30 @@ class SqliteStateStore:
         with self._file.transaction("DEFERRED") as sql:
             text = self._text(sql, pipeline)
         return None if text is None else Stored.from_text(text)
+
+    def _notes(self, kind: str) -> dict[str, str]:
+        with self._file.transaction("DEFERRED") as sql:
+            return dict(sql.execute("SELECT key, text FROM note WHERE name = ? AND kind = ?", (self._name, kind)))
+
+    def _note(
+        self, kind: str, changes: dict[str, str | None], expected: dict[str, str | None], under: LeaseToken | None
+    ) -> bool:
+        with self._file.transaction() as sql:
+            held = under is None or self._leases.is_held(sql, *under)
+            fits = all(self._note_text(sql, kind, key) == text for key, text in expected.items())
+            if held and fits:
+                kept_texts = [(self._name, kind, key, text) for key, text in changes.items() if text is not None]
+                forgotten = [(self._name, kind, key) for key, text in changes.items() if text is None]
+                sql.executemany("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?)", kept_texts)
+                sql.executemany("DELETE FROM note WHERE name = ? AND kind = ? AND key = ?", forgotten)
+        if under is not None:
+            self._check_held(held, *under)
+        return fits
+
+    def _note_text(self, sql: sqlite3.Connection, kind: str, key: str) -> str | None:
+        asked = "SELECT text FROM note WHERE name = ? AND kind = ? AND key = ?"
+        row = sql.execute(asked, (self._name, kind, key)).fetchone()
+        return None if row is None else str(row[0])
 
     def _record(self, record: AuditRecord) -> None:
         with self._file.transaction() as sql:

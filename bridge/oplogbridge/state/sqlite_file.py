@@ -47,6 +47,14 @@ _SCHEMA = (
         record TEXT NOT NULL             -- JSON
     )""",
 )
+# Came later: a file that has none gets it, and a version that knows none leaves it alone.
+_NOTES = """CREATE TABLE IF NOT EXISTS note (
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (name, kind, key)
+) WITHOUT ROWID"""
 
 
 class SqliteFile:
@@ -122,6 +130,7 @@ class SqliteFile:
         if _pragma(connection, "application_id") != _APPLICATION_ID:
             for statement in _SCHEMA:
                 connection.execute(statement)
+        connection.execute(_NOTES)
         connection.execute("COMMIT")
         status = self.path.stat()
         self._inode = (status.st_dev, status.st_ino)

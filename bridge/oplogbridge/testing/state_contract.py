@@ -18,6 +18,7 @@ import pytest
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.state import Mark, Stored, kept
 from oplogbridge.testing.state_leases import KeepsLeases
+from oplogbridge.testing.state_notes import KeepsNotes
 from oplogbridge.testing.state_place import (
     ALICE,
     BOB,
@@ -32,7 +33,7 @@ from oplogbridge.testing.state_place import (
 )
 
 
-class StateStoreContract(KeepsLeases):
+class StateStoreContract(KeepsLeases, KeepsNotes):
     """Subclass it and give it a `place` fixture."""
 
     async def test_what_was_saved_is_loaded(self, place: StatePlace) -> None:
