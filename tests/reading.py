@@ -32,6 +32,7 @@ class Setting:
             status=self.status,
         )
         self.tasks: list[asyncio.Task[object]] = []
+        self.running: asyncio.Task[None]
 
     async def follow(self, offset: int) -> None:
         """A pipeline without a sink: it asks and asks."""
@@ -45,7 +46,7 @@ class Setting:
 @asynccontextmanager
 async def setting(**options: float) -> AsyncIterator[Setting]:
     made = Setting(**options)
-    running = asyncio.create_task(made.reader.run())
+    running = made.running = asyncio.create_task(made.reader.run())
     try:
         yield made
     finally:

@@ -6,28 +6,25 @@ reset, and follow redirects; either breaks "at most one poll a second" (tests/in
 
 from __future__ import annotations
 
-import re
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.connector import Connection
 
-from oplogbridge.backoff import retry_after_seconds
 from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.source.answers import Answer, LimitTooLarge, error_of
 from oplogbridge.source.decode import PageDecoder, PageUnreadable
 from oplogbridge.source.one_by_one import ReadPage
 from oplogbridge.source.wire_v1 import read_v1
 from oplogbridge.source.wire_v4 import read_v4
 from oplogbridge.values import OFFSET_EARLIEST, Page
 
-RATE_LIMITED_SECONDS_MIN = 1.0  # vendor: "wait at least 1 second" after a 429
 ERROR_BODY_BYTES_MAX = 4096
-TRY_LATER = frozenset({408, 425, 429})
+ANSWERS = frozenset({301, 302, 303, 304, 307, 308, 404, 410, 422})  # to `ask`: what the asker makes something of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +77,6 @@ class _CheckedConnector(aiohttp.TCPConnector):
         return connection
 
 
-class LimitTooLarge(Exception):
-    """The source, or our own bound on a body, wants fewer entries a page. `lasting`: the source said so."""
-
-    def __init__(self, message: str, *, lasting: bool) -> None:
-        super().__init__(message)
-        self.lasting = lasting
-
-
 class Api(NamedTuple):
     """How one version of the vendor's API is asked."""
 
@@ -125,7 +114,7 @@ class OplogClient:
         and sending, since connecting can take as long as a lease."""
         self._name = name
         self._api = api
-        self._url = f"{url.rstrip('/')}/{api.path}"
+        self._root = url.rstrip("/")
         self._headers = {"Accept": "application/json"}
         self._credentials = credentials
         if credentials is not None:
@@ -165,37 +154,66 @@ class OplogClient:
             )
         return await self._get({"tail": "true", **self._api.parameters}, OFFSET_EARLIEST)
 
+    async def ask(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, body: object = None, etag: str | None = None
+    ) -> Answer:
+        """Send one request for another part of the API: GET, or POST where there is a `body` (sent as JSON). `etag` is
+        what is known already: then the answer may be 304.
+
+        Raises:
+            Unavailable: Try again, later. Also for a body larger than `page_bytes_max`.
+            Misconfigured: Any answer that trying again will not change, but for those that `Answer` names.
+        """
+        headers = self._headers if etag is None else {**self._headers, "If-None-Match": etag}
+        try:
+            return await self._answer(f"{self._root}/{path}", parameters or {}, headers, body, said=ANSWERS)
+        except LimitTooLarge as error:
+            raise Unavailable(f"source {self._name}: {error}: raise `page_bytes_max`") from error
+
     async def _get(self, params: dict[str, str], offset: int) -> Page:
         try:
-            try:
-                body = await self._body(params)
-            except (TimeoutError, aiohttp.ClientError, OSError) as error:
-                detail = str(error) or type(error).__name__
-                raise Unavailable(f"source {self._name}: the poll failed ({detail})") from error
-            return self._decoder.decode(body, offset)
+            answer = await self._answer(f"{self._root}/{self._api.path}", params, self._headers)
+            return self._decoder.decode(answer.body, offset)
         except PageUnreadable as error:
             raise Unavailable(f"source {self._name}: {error}") from error
         except LimitTooLarge as error:
             raise self._halved(error) from error
 
-    async def _body(self, params: dict[str, str]) -> bytes:
+    async def _answer(
+        self,
+        url: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: object = None,
+        *,
+        said: frozenset[int] = frozenset(),
+    ) -> Answer:
         session = self._session or self._open()
-        async with session.get(self._url, params=params, headers=self._headers, allow_redirects=False) as response:
-            if response.status != 200:
-                body = await _beginning(response.content)
-                shown = body if self._credentials is None else self._credentials.hide(body)
-                raise _error_of(self._name, response, shown, self._unix_seconds())
-            # Read in pieces, so that a body of any size stops at the bound (a gzip bomb too: these are the
-            # unpacked bytes).
-            pieces: list[bytes] = []
-            received = 0
-            async for piece in response.content.iter_any():
-                pieces.append(piece)
-                received += len(piece)
-                if received > self._page_bytes_max:
-                    response.close()
-                    raise LimitTooLarge(f"a page is larger than page_bytes_max ({self._page_bytes_max})", lasting=False)
-            return b"".join(pieces)
+        try:
+            async with session.request(
+                "GET" if body is None else "POST", url, params=params, json=body, headers=headers, allow_redirects=False
+            ) as response:
+                if response.status != 200 and response.status not in said:
+                    text = await _beginning(response.content)
+                    shown = text if self._credentials is None else self._credentials.hide(text)
+                    raise error_of(self._name, response, shown, self._unix_seconds())
+                # Read in pieces, so that a body of any size stops at the bound (a gzip bomb too: these are the
+                # unpacked bytes).
+                pieces: list[bytes] = []
+                received = 0
+                async for piece in response.content.iter_any():
+                    pieces.append(piece)
+                    received += len(piece)
+                    if received > self._page_bytes_max:
+                        response.close()
+                        raise LimitTooLarge(
+                            f"a page is larger than page_bytes_max ({self._page_bytes_max})", lasting=False
+                        )
+                found = response.headers
+                return Answer(response.status, b"".join(pieces), found.get("ETag"), found.get("Location"))
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            detail = str(error) or type(error).__name__
+            raise Unavailable(f"source {self._name}: the poll failed ({detail})") from error
 
     def _open(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -225,44 +243,3 @@ async def _beginning(content: aiohttp.StreamReader) -> str:
     while len(shown) < ERROR_BODY_BYTES_MAX and (piece := await content.read(ERROR_BODY_BYTES_MAX - len(shown))):
         shown += piece
     return shown.decode(errors="replace")
-
-
-def _error_of(
-    name: str, response: aiohttp.ClientResponse, body: str, now_unix_seconds: float
-) -> Unavailable | Misconfigured | LimitTooLarge:
-    """What an answer other than 200 asks for."""
-    status = response.status
-    said = f"source {name}: HTTP {status}{_summary(body)}"
-    if status >= 500 or status in TRY_LATER:
-        wait = retry_after_seconds(response.headers.get("Retry-After"), now_unix_seconds=now_unix_seconds)
-        if status == 429:
-            wait = max(wait or 0.0, RATE_LIMITED_SECONDS_MIN)
-        return Unavailable(said, retry_after_seconds=wait)
-    if status in (400, 413, 422) and re.search(r"\blimit\b", body, re.IGNORECASE):
-        return LimitTooLarge(said, lasting=True)
-    if status == 401:
-        return Misconfigured(f"{said}: check `auth` of the source")
-    if 300 <= status < 400:
-        return Misconfigured(
-            f"{said}: it redirects to {_host_of(response.headers.get('Location', ''))}; redirects are not followed, "
-            "set `url` to where the API is"
-        )
-    if status == 404:
-        return Misconfigured(
-            f"{said}: check `url` of the source, it ends in /api/v4/ and the backend deployment's id, or in /api/v1"
-        )
-    return Misconfigured(f"{said}: check the source's settings, or ask the vendor")
-
-
-def _host_of(location: str) -> str:
-    try:
-        return urlsplit(location).hostname or "another path"
-    except ValueError:
-        return "a place that is no URL"
-
-
-def _summary(body: str) -> str:
-    """The vendor's `type` or the first words of the body, on one line and bounded."""
-    found = re.search(r'"type"\s*:\s*"([A-Z_]{1,60})"', body)
-    text = found.group(1) if found else " ".join(re.sub(r"<[^>]*>", " ", body).split())[:80]
-    return f" ({text})" if text else ""

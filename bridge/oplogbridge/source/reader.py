@@ -7,8 +7,10 @@ pressure of a full hand-off is what keeps it still.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -16,6 +18,7 @@ from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
+from oplogbridge.source.answers import Answer
 from oplogbridge.source.cache import PageCache
 from oplogbridge.source.settle import Settling
 from oplogbridge.source.turns import Turns
@@ -25,16 +28,30 @@ from oplogbridge.values import Page
 TAIL = -1  # stands among the offsets wanted for "the newest entries"
 
 _log = structlog.get_logger()
+T = TypeVar("T")
 
 
 class Client(Protocol):
+    """What each method does stands at `source.client.OplogClient`."""
+
     async def poll(self, offset: int) -> Page: ...
 
     async def poll_tail(self) -> Page: ...
 
+    async def ask(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, body: object = None, etag: str | None = None
+    ) -> Answer: ...
+
 
 class ClosableClient(Client, Protocol):
     async def close(self) -> None: ...
+
+
+class _Beside(NamedTuple):
+    """A question that waits for its turn."""
+
+    question: Callable[[Client], Awaitable[Any]]
+    answer: asyncio.Future[Any]
 
 
 class Reader:
@@ -64,6 +81,7 @@ class Reader:
         self._cache = PageCache()
         self._turns = Turns()
         self._wanted: dict[int, list[asyncio.Future[Page]]] = {}
+        self._beside: deque[_Beside] = deque()
         self._asked = asyncio.Event()
         self._ended = False
         self._backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=jitter)
@@ -94,20 +112,75 @@ class Reader:
         """The newest entries of the log, ascending."""
         return await self._ask(TAIL)
 
+    async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        """Anything else of the source's API, one request of the client, in a turn of its own: within the same pace, and
+        behind the pages, which leave it one turn in five.
+
+        Raises:
+            Unavailable: At once, other than `page`: the pace is kept, but whether to ask again is the asker's business.
+            Misconfigured, Fenced: As `page`.
+        """
+        if self._ended:
+            raise self._nobody_reads()
+        beside = _Beside(question, asyncio.get_running_loop().create_future())
+        self._beside.append(beside)
+        self._asked.set()
+        try:
+            answer: T = await beside.answer
+            return answer
+        finally:
+            if not beside.answer.done() or beside.answer.cancelled():
+                with contextlib.suppress(ValueError):  # it is being answered just now
+                    self._beside.remove(beside)
+
     async def run(self) -> None:
         """Poll for whoever waits, until cancelled. Raises Fenced when the lease is lost."""
         try:
             while True:
-                while not self._wanted:
+                while not self._wanted and not self._beside:
                     self._asked.clear()
                     await self._asked.wait()
                 await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
-                if self._wanted:  # whoever asked may have gone meanwhile
+                # Whoever asked may have gone meanwhile.
+                if self._beside and (not self._wanted or self._turns.leaves_one()):
+                    self._lease.check()  # before it is taken off the list: then nobody would answer it
+                    await self._answer_beside(self._beside.popleft())
+                elif self._wanted:
                     await self._poll(self._turns.next(self._wanted))
         finally:
             self._ended = True
             for offset in list(self._wanted):  # a `tail` from the admin page would wait for ever
                 self._answer(offset, self._nobody_reads())
+            for beside in self._beside:
+                if not beside.answer.done():
+                    beside.answer.set_exception(self._nobody_reads())
+
+    async def _answer_beside(self, beside: _Beside) -> None:
+        self._turns.beside_took_one()
+        wait_seconds = 0.0
+        answer: Any = None
+        trouble: Exception | None = self._nobody_reads()  # when this is cancelled meanwhile
+        try:
+            answer = await beside.question(self._client)
+            trouble = None
+        except Fenced as error:  # the client checked the lease once more, between connecting and sending
+            trouble = error
+            raise
+        except Unavailable as error:
+            trouble, wait_seconds = error, error.retry_after_seconds or 0.0
+        except Misconfigured as error:
+            trouble = error
+        except Exception as error:
+            _log.exception("unexpected error", source=self._status.name)
+            trouble = Misconfigured(f"unexpected {type(error).__name__}: {error}; please report it")
+        finally:
+            self._not_before = self._clock.monotonic() + max(self._interval_seconds, wait_seconds)
+            if beside.answer.done():
+                pass  # whoever asked has gone
+            elif trouble is not None:
+                beside.answer.set_exception(trouble)
+            else:
+                beside.answer.set_result(answer)
 
     async def _poll(self, offset: int) -> None:
         self._lease.check()
