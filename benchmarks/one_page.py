@@ -21,7 +21,7 @@ from oplogbridge.bridge import Bridge
 from oplogbridge.cli.serving import keep_freed_memory
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import load
-from oplogbridge.supervisor import SourceSpec
+from oplogbridge.spec import SourceSpec
 
 
 def _one_page_a_write(source: SourceSpec) -> SourceSpec:

@@ -15,8 +15,8 @@ import aiohttp
 
 from oplogbridge.admin.server import AdminServer
 from oplogbridge.bridge import Bridge
+from oplogbridge.spec import SourceSpec
 from oplogbridge.state.memory import MemoryStateStore
-from oplogbridge.supervisor import SourceSpec
 from world import SOURCE, Instance, PipelineChoice, World
 
 

@@ -17,8 +17,8 @@ from oplogbridge.clock import Clock
 from oplogbridge.errors import Unavailable
 from oplogbridge.sink import Sink
 from oplogbridge.source.decode import PageDecoder, PageUnreadable
+from oplogbridge.source.reader import ClosableClient
 from oplogbridge.state import StateStore
-from oplogbridge.supervisor import ClosableClient
 from oplogbridge.values import Page
 
 When = Literal["before", "after"]

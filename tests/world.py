@@ -27,12 +27,13 @@ from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.errors import Fenced
 from oplogbridge.sink import Sink, SinkContext, SinkPlugin
+from oplogbridge.source.reader import ClosableClient
 from oplogbridge.source.start import Start
-from oplogbridge.spec import PipelineSpec
+from oplogbridge.spec import PipelineSpec, SourceSpec
 from oplogbridge.state import Holder, StateStore, Stored
 from oplogbridge.state.memory import Memory, MemoryStateStore
 from oplogbridge.status import PipelineStatus, SourceStatus
-from oplogbridge.supervisor import ClosableClient, SourceRunner, SourceSpec
+from oplogbridge.supervisor import SourceRunner
 from oplogbridge.testing.clock import ManualClock
 from oplogbridge.testing.memory import MemorySettings
 from oplogbridge.testing.memory import plugin as memory_plugin

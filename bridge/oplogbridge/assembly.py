@@ -12,10 +12,9 @@ from oplogbridge.config.settings import PipelineSettings, Settings, SinkChoice
 from oplogbridge.config.source_settings import AuthSettings, SourceSettings
 from oplogbridge.sink import Refused, Sink, SinkContext
 from oplogbridge.source.client import APIS, Credentials, OplogClient
-from oplogbridge.spec import PipelineSpec
+from oplogbridge.spec import PipelineSpec, SourceSpec
 from oplogbridge.state import StateStore
 from oplogbridge.state.urls import state_store
-from oplogbridge.supervisor import SourceSpec
 
 
 def store_of(settings: Settings, clock: Clock) -> StateStore:

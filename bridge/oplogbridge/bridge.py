@@ -13,9 +13,10 @@ import structlog
 from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.spec import SourceSpec
 from oplogbridge.state import Holder, StateStore
 from oplogbridge.status import BridgeStatus, PipelineStatus
-from oplogbridge.supervisor import SourceRunner, SourceSpec
+from oplogbridge.supervisor import SourceRunner
 
 _log = structlog.get_logger()
 

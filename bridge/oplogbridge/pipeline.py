@@ -46,7 +46,9 @@ class Pipeline:
         jitter: Callable[[], float],
         status: PipelineStatus,
         until_caught_up: bool = False,
+        gives_up: bool = False,
     ) -> None:
+        """`until_caught_up` ends it there; `gives_up` ends it, too, when it stopped: else it is tried again, slowly."""
         self._spec = spec
         self._pages = pages
         self._store = store
@@ -54,6 +56,7 @@ class Pipeline:
         self._clock = clock
         self._status = status
         self._until_caught_up = until_caught_up
+        self._gives_up = gives_up
         self._jitter = jitter
         self._backoff = Backoff(first_seconds=0.2, max_seconds=30.0, jitter=jitter)
         self._stopped_backoff = Backoff(STOPPED_RETRY_SECONDS, STOPPED_RETRY_SECONDS_MAX, jitter)
@@ -126,7 +129,7 @@ class Pipeline:
             )
         except Misconfigured as error:
             wait_seconds = self._troubled("stopped", str(error), self._stopped_backoff.next_seconds())
-            return None if self._until_caught_up else wait_seconds
+            return None if self._gives_up else wait_seconds
         except Fenced as error:
             self._troubled("waiting", str(error), 0.0)
             raise
@@ -135,7 +138,7 @@ class Pipeline:
             self._log.exception("unexpected error")
             text = f"unexpected {type(error).__name__}: {error}; please report it"
             wait_seconds = self._troubled("stopped", text, self._stopped_backoff.next_seconds())
-            return None if self._until_caught_up else wait_seconds
+            return None if self._gives_up else wait_seconds
         finally:
             self._delivery = None
             if delivery is not None:
@@ -155,6 +158,11 @@ class Pipeline:
     @property
     def name(self) -> str:
         return self._spec.name
+
+    @property
+    def is_finished(self) -> bool:
+        """It ended, caught up, and was not told to."""
+        return self._status.state == "finished" and not self._stopping
 
     async def move(self, offset: int) -> tuple[Stored | None, Stored]:
         """An operator's `offsets set`, between two openings of a pipeline that stopped. It then tries again at once.

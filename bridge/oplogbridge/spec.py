@@ -1,13 +1,15 @@
-"""What the configuration makes of one pipeline: all that running it, or moving its offset, needs to know."""
+"""What the configuration makes of a source and of a pipeline: all that running it, or moving its offset, needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oplogbridge.codec.encode import Codec
 from oplogbridge.sink import Sink, SinkTraits
+from oplogbridge.source.reader import ClosableClient
 from oplogbridge.source.start import Start
+from oplogbridge.wishes import Replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +27,17 @@ class PipelineSpec:
     make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
     dead_letters_hold_position: bool = True  # False: a crash between a letter and its save doubles the letter
     made_from: object = None  # equal where the configuration says the same: then a reload leaves the pipeline alone
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What the configuration makes of one source and the pipelines that read it."""
+
+    name: str
+    source_id: str
+    poll_interval_seconds: float
+    settle_seconds: float
+    make_client: Callable[[Callable[[], None]], ClosableClient]  # of the check before each request
+    pipelines: Sequence[PipelineSpec]
+    make_replay: Callable[[Replay], PipelineSpec] | None = None  # raises Misconfigured when it cannot be run
+    made_from: object = None  # of the source alone; as `PipelineSpec.made_from`

@@ -11,7 +11,7 @@ from typing import Literal
 
 from oplogbridge.values import Event, Page
 
-PipelineState = Literal["waiting", "opening", "running", "retrying", "stopped", "finished"]
+PipelineState = Literal["waiting", "opening", "running", "retrying", "stopped", "paused", "finished"]
 
 
 def _ignore(_: float) -> None: ...
@@ -38,6 +38,7 @@ class SourceStatus:
     last_empty_poll_at: float | None = None
     error: str | None = None
     observe_poll_seconds: Callable[[float], None] = _ignore
+    replays: dict[str, PipelineStatus] = field(default_factory=dict)  # that run here, by name
 
     def polled(self, page: Page, seconds: float, now: float) -> bool:
         """Count a good poll; True when it ends a failure."""

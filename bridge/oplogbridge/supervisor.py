@@ -1,4 +1,4 @@
-"""Runs sources: queue for the lease, hold it, run the reader and every pipeline of the source, give it up, queue again.
+"""Runs sources: queue for the lease, hold it (`tenure`), give it up, queue again.
 
 One process polls a source. Sources do not know of each other; neither do pipelines, but for the reader they share.
 """
@@ -6,54 +6,23 @@ One process polls a source. Sources do not know of each other; neither do pipeli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import structlog
 
+from oplogbridge import wishes
 from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.errors import BridgeError, Fenced, Misconfigured, Unavailable, first_cause
 from oplogbridge.garbage import collect_after_failure
 from oplogbridge.lease import Lease
-from oplogbridge.pipeline import Pipeline
-from oplogbridge.source.reader import ClosableClient, Reader
-from oplogbridge.spec import PipelineSpec
+from oplogbridge.source.reader import Reader
+from oplogbridge.spec import SourceSpec
 from oplogbridge.state import Holder, StateStore, Stored
 from oplogbridge.status import PipelineState, PipelineStatus, SourceStatus
+from oplogbridge.tenure import Tenure
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSpec:
-    """What the configuration makes of one source and the pipelines that read it."""
-
-    name: str
-    source_id: str
-    poll_interval_seconds: float
-    settle_seconds: float
-    make_client: Callable[[Callable[[], None]], ClosableClient]  # of the check before each request
-    pipelines: Sequence[PipelineSpec]
-    made_from: object = None  # of the source alone; as `PipelineSpec.made_from`
-
-
-@dataclass(slots=True)
-class _Running:
-    spec: PipelineSpec
-    pipeline: Pipeline
-    task: asyncio.Task[None]
-    is_ending: bool = False
-
-    def end(self) -> None:
-        """Drain it, once: a second time would cut its closing short."""
-        if not self.is_ending:
-            self.is_ending = True
-            self.pipeline.stop()
-
-    def is_over(self, wanted: PipelineSpec) -> bool:
-        """It has ended because it was told to, or because it was something else."""
-        return self.task.done() and (self.is_ending or self.spec.made_from != wanted.made_from)
 
 
 class SourceRunner:
@@ -85,12 +54,9 @@ class SourceRunner:
         self._queue_seconds = lease_ttl_seconds / 4
         # Two configurations that fence each other at one destination must not do it in a tight loop.
         self._fenced_backoff = Backoff(first_seconds=1.0, max_seconds=60.0, jitter=jitter)
-        self._running: dict[str, _Running] = {}  # under the present lease, by pipeline; also those that have ended
-        self._changed = asyncio.Event()
+        self._tenure: Tenure | None = None  # while the lease is held
         self._queueing: asyncio.Task[None] | None = None
         self._stopping = False
-        self.reader: Reader | None = None  # for `tail`, which asks the holder
-        self.lease: Lease | None = None
 
     async def run(self) -> None:
         """Until stopped, or until every pipeline is finished where that was asked for."""
@@ -120,7 +86,6 @@ class SourceRunner:
                 if self._until_caught_up:
                     return
             finally:
-                self.lease = self.reader = None
                 self._status.lease_held = False
                 await self._release(lease)
             collect_after_failure()
@@ -137,8 +102,8 @@ class SourceRunner:
     def stop(self) -> None:
         """Drain: writes in flight are finished and saved, then the lease is released."""
         self._stopping = True
-        for running in self._running.values():
-            running.end()
+        if self._tenure is not None:
+            self._tenure.stop()
         if self._queueing is not None:
             self._queueing.cancel()
 
@@ -146,7 +111,8 @@ class SourceRunner:
         """Run the pipelines of `spec`, which is `made_from` the same source. Those that are made from the same go on
         untouched; others are drained, and begin anew when they have ended; the lease stays."""
         self._spec, self._pipeline_status = spec, pipeline_status
-        self._changed.set()
+        if self._tenure is not None:
+            self._tenure.change(spec, pipeline_status)
 
     @property
     def is_stopping(self) -> bool:
@@ -162,10 +128,23 @@ class SourceRunner:
         Raises:
             Misconfigured: The pipeline runs, this process does not hold the lease, or the destination refuses.
         """
-        running = self._running.get(pipeline)
-        if running is None:
+        if self._tenure is None:
             raise Misconfigured(f"pipeline {pipeline} does not run here now: try again, or stop the instances first")
-        return await running.pipeline.move(offset)
+        return await self._tenure.set_offset(pipeline, offset)
+
+    @property
+    def reader(self) -> Reader | None:
+        """For `tail`, which asks the holder."""
+        return None if self._tenure is None else self._tenure.reader
+
+    @property
+    def lease(self) -> Lease | None:
+        return None if self._tenure is None else self._tenure.lease
+
+    def look(self) -> None:
+        """At what operators want: something changed."""
+        if self._tenure is not None:
+            self._tenure.watch.poke()
 
     async def _queue_for_lease(self) -> Lease:
         said: str | None = None
@@ -183,6 +162,8 @@ class SourceRunner:
                     return lease
                 holder = await self._store.holder(self._spec.name)
                 why = f"held by {holder.instance}" if holder is not None else "just released"
+                if holder is not None and holder.yields and not self._holder.yields:
+                    await wishes.want_lease(self._store, self._spec.name, self._holder.instance)
             except (Unavailable, Misconfigured) as error:
                 why = str(error)
             if why != said:
@@ -192,68 +173,29 @@ class SourceRunner:
 
     async def _hold(self, lease: Lease) -> None:
         """Run everything that belongs to the source until it is done, stopped, or the lease is lost (raises Fenced)."""
-        spec, client = self._spec, self._spec.make_client(lease.check)
-        reader = Reader(
+        client = self._spec.make_client(lease.check)
+        tenure = self._tenure = Tenure(
+            self._spec,
             client,
-            poll_interval_seconds=spec.poll_interval_seconds,
-            settle_seconds=spec.settle_seconds,
             lease=lease,
+            store=self._store,
             clock=self._clock,
             jitter=self._jitter,
             status=self._status,
+            pipeline_status=self._pipeline_status,
+            until_caught_up=self._until_caught_up,
+            gives_way=self._holder.yields,
         )
-        self.lease, self.reader = lease, reader
         self._status.lease_held, self._status.epoch = True, lease.epoch
         for pipeline_status in self._pipeline_status.values():
             pipeline_status.progress_at = self._clock.monotonic()  # readiness counts from here
+        if self._stopping:
+            tenure.stop()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(lease.keep(self._store)), tasks.create_task(reader.run())]
-                while self._settle(lease, reader, tasks):
-                    await self._wait_for_news()
-                for task in beside:
-                    task.cancel()
-        except ExceptionGroup as group:  # not `except*`, which would wrap what is raised in it into another group
-            fenced, rest = group.split(Fenced)
-            if fenced is None or rest is not None:
-                raise
-            raise Fenced(str(fenced.exceptions[0])) from None
+            await tenure.run()
         finally:
-            self._running = {}
+            self._tenure = None
             await client.close()
-
-    def _settle(self, lease: Lease, reader: Reader, tasks: asyncio.TaskGroup) -> bool:
-        """Let run what is wanted, and end what is not. False once nothing runs any more."""
-        wanted = {spec.name: spec for spec in self._spec.pipelines}
-        reader.share_pages(len(wanted) > 1)
-        for name, running in self._running.items():
-            if name not in wanted or wanted[name].made_from != running.spec.made_from:
-                running.end()
-        for name, spec in wanted.items():
-            before = self._running.get(name)
-            if not self._stopping and (before is None or before.is_over(spec)):
-                pipeline = Pipeline(
-                    spec,
-                    pages=reader,
-                    store=self._store,
-                    lease=lease,
-                    clock=self._clock,
-                    jitter=self._jitter,
-                    status=self._pipeline_status[name],
-                    until_caught_up=self._until_caught_up,
-                )
-                self._running[name] = _Running(spec, pipeline, tasks.create_task(pipeline.run()))
-        return not all(running.task.done() for running in self._running.values())
-
-    async def _wait_for_news(self) -> None:
-        """Until a pipeline has ended, or others are wanted."""
-        changed = asyncio.create_task(self._changed.wait())
-        going = [running.task for running in self._running.values() if not running.task.done()]
-        try:
-            await asyncio.wait([changed, *going], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
-        self._changed.clear()
 
     async def _release(self, lease: Lease) -> None:
         try:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from oplogbridge.spec import SourceSpec
 from oplogbridge.status import PipelineStatus
-from oplogbridge.supervisor import SourceSpec
 from scripted import When
 from world import SOURCE, SOURCE_ID, Instance, PipelineChoice, World, shortest_gap
 

@@ -9,8 +9,8 @@ import pytest
 
 from oplogbridge.bridge import Bridge
 from oplogbridge.errors import Misconfigured
+from oplogbridge.spec import SourceSpec
 from oplogbridge.state.memory import MemoryStateStore
-from oplogbridge.supervisor import SourceSpec
 from world import Instance, PipelineChoice, World
 
 

@@ -11,10 +11,10 @@ from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.sink import Sink, SinkContext
 from oplogbridge.source.start import Start
-from oplogbridge.spec import PipelineSpec
+from oplogbridge.spec import PipelineSpec, SourceSpec
 from oplogbridge.state import Holder, kept
 from oplogbridge.status import PipelineStatus, SourceStatus
-from oplogbridge.supervisor import SourceRunner, SourceSpec
+from oplogbridge.supervisor import SourceRunner
 from simulation.faults import LATEST, Faults
 from simulation.loop import Process, SimulatedLoop
 from simulation.network import Network, Server

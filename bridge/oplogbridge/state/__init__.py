@@ -91,6 +91,7 @@ class Holder(msgspec.Struct, frozen=True):
     pid: int
     admin_url: str | None
     reclaims: bool = False  # `instance:` is configured and unique: it takes its own lease back at once
+    yields: bool = False  # a command that carries out a replay: it gives way to whoever runs pipelines
 
 
 @dataclass(frozen=True, slots=True)

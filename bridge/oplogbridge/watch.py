@@ -1,0 +1,89 @@
+"""Looks after what operators want of a source (`wishes`), for as long as its lease is held here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from oplogbridge import wishes
+from oplogbridge.backoff import Backoff
+from oplogbridge.clock import Clock
+from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.lease import Lease
+from oplogbridge.state import LeaseToken, StateStore
+from oplogbridge.wishes import Replay, Wishes
+
+LOOK_SECONDS = 5.0  # a command pokes us where it can; elsewhere nobody waits longer than this
+
+_log = structlog.get_logger()
+
+
+class Watch:
+    def __init__(
+        self,
+        store: StateStore,
+        lease: Lease,
+        *,
+        clock: Clock,
+        jitter: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._clock = clock
+        self._jitter = jitter
+        self._on_change = on_change
+        self._poked = asyncio.Event()
+        self.wishes = Wishes()
+
+    async def first_look(self) -> None:
+        """Before anything runs: what is paused must not begin. Waits for the store; raises Fenced as the lease does."""
+        backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=self._jitter)
+        while not await self._look():
+            self._lease.check()
+            await self._clock.sleep(backoff.next_seconds())
+        if self.wishes.queued_by is not None:  # by us, or by somebody who will ask again
+            with contextlib.suppress(Unavailable):
+                await wishes.want_lease(self._store, self._lease.source, None)
+        for name, reason in self.wishes.unreadable.items():
+            _log.warning("a replay is not run", replay=name, error=reason)
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            self._poked.clear()
+            waits = [
+                asyncio.create_task(self._clock.sleep(LOOK_SECONDS)),
+                asyncio.create_task(self._poked.wait()),
+            ]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in waits:
+                    waiting.cancel()
+            await self._look()
+
+    def poke(self) -> None:
+        """Look now."""
+        self._poked.set()
+
+    async def finish(self, replay: Replay) -> None:
+        """Raises Unavailable: then it is still wanted, and finished at once when it is run again. Fenced."""
+        under = LeaseToken(self._lease.source, self._lease.token)
+        if await wishes.change_replay(self._store, self._lease.source, replay, "done", under=under):
+            _log.info("replay done", replay=replay.name, pipeline=replay.pipeline)
+        await self._look()
+
+    async def _look(self) -> bool:
+        try:
+            found = await wishes.read(self._store, self._lease.source)
+        except (Unavailable, Misconfigured) as error:
+            _log.warning("what operators want is not known", source=self._lease.source, error=str(error))
+            return False
+        if found != self.wishes:
+            self.wishes = found
+            self._on_change()
+        return True
