@@ -38,6 +38,7 @@ from oplogbridge.testing.clock import ManualClock
 from oplogbridge.testing.memory import MemorySettings
 from oplogbridge.testing.memory import plugin as memory_plugin
 from oplogbridge.testing.memory_destination import MemoryDestination
+from oplogbridge.wishes import Replay
 from scripted import Gate, GatedClient, GatedSink, GatedStore, ScriptedSource
 
 SOURCE = "shop"
@@ -167,6 +168,8 @@ class Instance:
     name: str
     until_caught_up: bool = False
     reclaims: bool = False
+    yields: bool = False  # a command that carries out a replay, and nothing else
+    make_replay: Callable[[Replay], PipelineSpec] | None = None
     instance: str | None = None
     gate: Gate = field(default_factory=Gate)
     source_status: SourceStatus = field(default_factory=lambda: SourceStatus(SOURCE))
@@ -189,10 +192,11 @@ class Instance:
                 poll_interval_seconds=world.poll_interval_seconds,
                 settle_seconds=world.settle_seconds,
                 make_client=lambda _check: self._client(),
-                pipelines=[self._spec(choice) for choice in world.pipelines],
+                pipelines=[] if self.yields else [self._spec(choice) for choice in world.pipelines],
+                make_replay=self.make_replay,
             ),
             store=self.store,
-            holder=Holder(self.instance or self.name, "here", 1, None, reclaims=self.reclaims),
+            holder=Holder(self.instance or self.name, "here", 1, None, reclaims=self.reclaims, yields=self.yields),
             lease_ttl_seconds=world.lease_ttl_seconds,
             clock=world.clock,
             jitter=world.jitter,
@@ -230,6 +234,10 @@ class Instance:
         self.clients.append(client)
         return client
 
+    def gated(self, sink: Sink) -> GatedSink:
+        self.sinks.append(GatedSink(sink, self.gate))
+        return self.sinks[-1]
+
     def _spec(self, choice: PipelineChoice) -> PipelineSpec:
         settings = choice.settings
         if settings is None:
@@ -240,9 +248,7 @@ class Instance:
         def make(plugin: SinkPlugin, chosen: BaseModel, suffix: str) -> Callable[[], Sink]:
             def build() -> Sink:
                 context = SinkContext(f"bridge.{choice.name}{suffix}", choice.name, SOURCE, self.world.source_id)
-                sink = GatedSink(plugin.build(chosen, context), self.gate)
-                self.sinks.append(sink)
-                return sink
+                return self.gated(plugin.build(chosen, context))
 
             return build
 

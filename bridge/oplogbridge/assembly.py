@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
 
 from oplogbridge.clock import Clock
 from oplogbridge.codec.encode import Codec
@@ -10,11 +13,15 @@ from oplogbridge.codec.fields import FieldPaths, FieldRules
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.config.settings import PipelineSettings, Settings, SinkChoice
 from oplogbridge.config.source_settings import AuthSettings, SourceSettings
+from oplogbridge.errors import ConfigError, Misconfigured
+from oplogbridge.plugins import load_plugin
 from oplogbridge.sink import Refused, Sink, SinkContext
 from oplogbridge.source.client import APIS, Credentials, OplogClient
+from oplogbridge.source.start import Start
 from oplogbridge.spec import PipelineSpec, SourceSpec
 from oplogbridge.state import StateStore
 from oplogbridge.state.urls import state_store
+from oplogbridge.wishes import Replay
 
 
 def store_of(settings: Settings, clock: Clock) -> StateStore:
@@ -38,7 +45,8 @@ def sources_of(settings: Settings, *, only_pipelines: frozenset[str] | None = No
 def source_of(
     settings: Settings, name: str, source: SourceSettings, pipelines: dict[str, PipelineSettings]
 ) -> SourceSpec:
-    keep_raw = any(pipeline.format == "raw" for pipeline in pipelines.values())
+    # Also for those that do not run here: their replays may.
+    keep_raw = any(one.format == "raw" for one in settings.pipelines.values() if one.source == name)
 
     def make_client(check: Callable[[], None]) -> OplogClient:
         return OplogClient(
@@ -61,12 +69,18 @@ def source_of(
         settle_seconds=source.settle,
         make_client=make_client,
         pipelines=[pipeline_of(settings, pipeline, pipelines[pipeline], source.id) for pipeline in pipelines],
+        make_replay=lambda replay: replay_of(settings, replay),
         made_from=(source, keep_raw),
     )
 
 
-def pipeline_of(settings: Settings, name: str, pipeline: PipelineSettings, source_id: str) -> PipelineSpec:
+def pipeline_of(
+    settings: Settings, name: str, pipeline: PipelineSettings, source_id: str, replay: Replay | None = None
+) -> PipelineSpec:
+    """`replay`: the same pipeline, for a range of the log, in a line of its own (`replay_of`)."""
     owner = f"{settings.name}.{name}"
+    if replay is not None:
+        owner = f"{settings.name}.{replay.line}"
     wanted = pipeline.filter
     filtered = Filter(
         pipeline.source,
@@ -83,29 +97,79 @@ def pipeline_of(settings: Settings, name: str, pipeline: PipelineSettings, sourc
     traits = pipeline.sink.plugin.traits(pipeline.sink.settings)
     binary = None
     if pipeline.mode == "binary":
-        assert not isinstance(traits.binary, Refused), "settings are checked: the sink takes binary mode"
+        if isinstance(traits.binary, Refused):  # of a pipeline that is checked only where a replay goes elsewhere
+            raise Misconfigured(f"pipeline {name} has mode: binary, which {pipeline.sink.kind} does not take")
         binary = traits.binary
     return PipelineSpec(
-        name=name,
+        name=name if replay is None else replay.line,
         source=pipeline.source,
         source_id=source_id,
-        start=pipeline.start,
+        start=pipeline.start if replay is None else Start("sequence", replay.from_offset),
         codec=Codec(
             source=pipeline.source,
             format=pipeline.format,
             filter=filtered,
             key=pipeline.key,
             binary=binary,
-            tombstones=pipeline.tombstones,
+            tombstones=pipeline.tombstones and not isinstance(traits.tombstones, Refused),
             fields=_field_rules(pipeline),
+            replay=replay.name if replay is not None and replay.live else None,
         ),
         traits=traits,
         sink_kind=pipeline.sink.kind,
         make_sink=_builder(pipeline.sink, SinkContext(owner, name, pipeline.source, source_id)),
         make_dead_letters=dead_letters,
         dead_letters_hold_position=letters_hold_position,
-        made_from=pipeline,
+        made_from=(pipeline, replay),
     )
+
+
+def replay_of(settings: Settings, replay: Replay) -> PipelineSpec:
+    """The line of a replay. Raises Misconfigured when the configuration has changed so that it cannot be run."""
+    pipeline = settings.pipelines.get(replay.pipeline)
+    if pipeline is None:
+        raise Misconfigured(
+            f"replay {replay.name}: there is no pipeline {replay.pipeline} any more: cancel it with "
+            f"`oplog-bridge replay cancel {replay.name}`"
+        )
+    changes: dict[str, Any] = {"sink": sink_aside(pipeline.sink, replay.name, replay.into)}
+    if pipeline.dead_letter is not None:
+        changes["dead_letter"] = sink_aside(pipeline.dead_letter, replay.name, {})
+    source_id = settings.sources[pipeline.source].id
+    return pipeline_of(settings, replay.pipeline, pipeline.model_copy(update=changes), source_id, replay)
+
+
+def sink_aside(choice: SinkChoice, name: str, into: Mapping[str, Any]) -> SinkChoice:
+    """Where a replay goes: `into` are keys that differ, or all of them when `kind` is among them.
+
+    Raises:
+        Misconfigured: They are no settings of that sink.
+    """
+    into = dict(into)
+    try:
+        if "kind" in into:
+            plugin = load_plugin(str(into.pop("kind")))
+            return SinkChoice(plugin.kind, plugin, plugin.settings.model_validate(into))
+        # What the sink would change by itself is only for those who do not say anything of it.
+        changes = {**choice.plugin.aside(choice.settings, name), **into}
+        kept = choice.settings.model_dump(exclude_unset=True)
+        return SinkChoice(choice.kind, choice.plugin, choice.plugin.settings.model_validate({**kept, **changes}))
+    except ConfigError as error:
+        raise Misconfigured(f"--into: {'; '.join(error.problems)}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise Misconfigured(f"--into: {problems}") from None  # its cause would show the settings
+
+
+def goes_live(settings: Settings, pipeline: str, sink: SinkChoice) -> bool:
+    """Whether it is where the pipeline itself delivers to."""
+    chosen = settings.pipelines[pipeline]
+    context = SinkContext("any", pipeline, chosen.source, settings.sources[chosen.source].id)
+    return _destination(chosen.sink, context) == _destination(sink, context)
+
+
+def _destination(choice: SinkChoice, context: SinkContext) -> str:
+    return choice.plugin.build(choice.settings, context).destination
 
 
 def _field_rules(pipeline: PipelineSettings) -> dict[str, FieldRules]:

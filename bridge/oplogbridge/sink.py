@@ -6,7 +6,7 @@ owns its protocol: it connects, fences, writes atomically and says which error m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -139,3 +139,6 @@ class SinkPlugin:
     traits: Callable[[Any], SinkTraits]
     build: Callable[[Any, SinkContext], Sink]
     permissions: Callable[[Any, SinkContext], list[str]]
+    # Of settings and a name (a-z, 0-9, _ and -): which of them differ for a replay, when nobody says where it goes. A
+    # destination that takes what it had before goes without; else this leads to another one, which may be made.
+    aside: Callable[[Any, str], Mapping[str, Any]] = lambda _settings, _name: {}

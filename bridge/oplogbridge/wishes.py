@@ -6,6 +6,7 @@ store, so that it holds for whatever instance runs them, and survives all of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from oplogbridge.errors import Misconfigured
 from oplogbridge.state import LeaseToken, StateStore
 
 FORMAT_VERSION = 1  # of a replay's text; a newer one is refused by name
+REPLAY_NAME_ALLOWED = "must be a-z, 0-9, _ and -, beginning with a letter or digit (at most 40)"
 REPLAYS_MAX = 100  # of a source, finished ones too: the oldest of those make room
 _PAUSED, _REPLAY, _WANTED = "paused:", "replay:", "wanted"
 
@@ -138,6 +140,11 @@ async def change_replay(
     key = _REPLAY + before.name
     after = msgspec.structs.replace(before, state=state)
     return await store.note(_kind(source), {key: after.to_text()}, expected={key: before.to_text()}, under=under)
+
+
+def is_replay_name(name: str) -> bool:
+    """It becomes a part of names at every kind of destination."""
+    return re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) is not None
 
 
 def _kind(source: str) -> str:

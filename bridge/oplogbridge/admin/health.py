@@ -23,7 +23,7 @@ def not_ready(status: BridgeStatus, now: float) -> dict[str, str]:
 
 
 def _reason(pipeline: PipelineStatus, now: float) -> str | None:
-    if pipeline.state in ("waiting", "finished"):
+    if pipeline.state in ("waiting", "paused", "finished"):
         return None
     if pipeline.state == "stopped":
         return pipeline.error or "stopped"

@@ -63,6 +63,7 @@ class AdminServer:
                 web.get("/api/status", self._status),
                 web.get("/api/sources/{source}/page", self._source_page),
                 web.get("/api/sources/{source}/start", self._source_start),
+                web.post("/api/sources/{source}/look", self._look),
                 web.put("/api/pipelines/{pipeline}/offset", self._set_offset),
             ]
         )
@@ -152,6 +153,14 @@ class AdminServer:
             return _json({"error": f"at: {error}"}, status=400)
         reader = self._reader(request)
         return _json({"offset": str(await _within(reader, resolve(start, reader)))})
+
+    async def _look(self, request: web.Request) -> web.Response:
+        """A command has noted what an operator wants: look at it now."""
+        runner = self._bridge.runners.get(request.match_info["source"])
+        if runner is None:
+            raise Misconfigured("this instance does not run that source")
+        runner.look()
+        return _json({"looks": True})
 
     def _reader(self, request: web.Request) -> Reader:
         runner = self._bridge.runners.get(request.match_info["source"])

@@ -16,7 +16,7 @@ def status_view(status: BridgeStatus, *, unix_now: float, now: float) -> dict[st
         "uptime_seconds": round(unix_now - status.started_at_unix, 1),
         "stopping": status.stopping,
         "configuration": {"reloads": status.reloads, "error": status.reload_error},
-        "sources": {name: _source(source, now) for name, source in status.sources.items()},
+        "sources": {name: _source(source, unix_now, now) for name, source in status.sources.items()},
         "pipelines": {name: _pipeline(pipeline, unix_now) for name, pipeline in status.pipelines.items()},
     }
 
@@ -58,7 +58,7 @@ def _row(name: str, pipeline: dict[str, Any]) -> str:
     )
 
 
-def _source(source: SourceStatus, now: float) -> dict[str, Any]:
+def _source(source: SourceStatus, unix_now: float, now: float) -> dict[str, Any]:
     good = source.last_good_poll_at
     return {
         "lease_held": source.lease_held,
@@ -68,6 +68,7 @@ def _source(source: SourceStatus, now: float) -> dict[str, Any]:
         "entries_read": source.entries_read,
         "seconds_since_good_poll": None if good is None else round(now - good, 1),
         "error": source.error,
+        "replays": {name: _pipeline(replay, unix_now) for name, replay in source.replays.items()},
     }
 
 

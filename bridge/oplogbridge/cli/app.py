@@ -10,8 +10,19 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from typer.core import TyperGroup
 
 import oplogbridge
+
+
+class StartsByDefault(TyperGroup):
+    """`replay PIPELINE …` is `replay start PIPELINE …`, which is for a pipeline that is called like a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["start", *args]
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     name="oplog-bridge",
@@ -22,8 +33,16 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 offsets_app = typer.Typer(help="See and move offsets, the destination's own position too.", no_args_is_help=True)
+pipelines_app = typer.Typer(help="Pause and resume pipelines while they run.", no_args_is_help=True)
+replay_app = typer.Typer(
+    cls=StartsByDefault,
+    help="Deliver a range of the log once more: replay PIPELINE --from X, and list, pause, resume, cancel.",
+    no_args_is_help=True,
+)
 config_app = typer.Typer(help="About the configuration.", no_args_is_help=True)
 app.add_typer(offsets_app, name="offsets")
+app.add_typer(pipelines_app, name="pipelines")
+app.add_typer(replay_app, name="replay")
 app.add_typer(config_app, name="config")
 
 ConfigFiles = Annotated[

@@ -20,7 +20,7 @@ from oplogbridge.assembly import pipeline_of, source_of, store_of
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import Settings, start_text
 from oplogbridge.config.listen import is_loopback
-from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.source.holding import Held, held_source
 from oplogbridge.source.start import Start, resolve
@@ -69,6 +69,16 @@ class SourceAccess:
     async def set_offset(self, pipeline: str, offset: int) -> dict[str, Any]:
         """Have the holder move the offset of a pipeline that is stopped there."""
         return await self._ask("PUT", f"/api/pipelines/{pipeline}/offset", {"offset": str(offset)})
+
+    async def look(self) -> bool:
+        """Tell the holder that an operator wants something; False where nobody can be told, who finds it by himself."""
+        if self.held is not None or self.holder is None:
+            return False
+        try:
+            await self._ask("POST", f"/api/sources/{self._source}/look", {})
+        except BridgeError:
+            return False
+        return True
 
     async def _own(self, asked: Any) -> Any:
         """Our own reader retries for ever, which is right for a pipeline; a command says what is wrong instead."""

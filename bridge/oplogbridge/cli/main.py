@@ -9,7 +9,19 @@ import sys
 import typer
 
 # Each command lives in a module of its own and registers itself when imported.
-from oplogbridge.cli import audit, check, configuration, demo, emulator, offsets, offsets_exchange, run, tail  # noqa: F401
+from oplogbridge.cli import (  # noqa: F401
+    audit,
+    check,
+    configuration,
+    demo,
+    emulator,
+    offsets,
+    offsets_exchange,
+    pipelines,
+    replay,
+    run,
+    tail,
+)
 from oplogbridge.cli.app import app
 from oplogbridge.errors import BridgeError, ConfigError, first_cause
 

@@ -70,7 +70,7 @@ async def _list(settings: Settings, json: bool) -> None:
 
 
 async def _get(settings: Settings, pipeline: str, json: bool) -> None:
-    _known(settings, pipeline)
+    known(settings, pipeline)
     async with opened_store(settings) as store:
         row = await _row(settings, store, pipeline)
     if json:
@@ -88,7 +88,7 @@ async def _row(settings: Settings, store: StateStore, pipeline: str) -> dict[str
         "pipeline": pipeline,
         "source": settings.pipelines[pipeline].source,
         "offset": None if stored is None else str(stored.offset),
-        "time": None if stored is None else _time_of(stored.offset),
+        "time": None if stored is None else time_of(stored.offset),
         "mark": None if stored is None or stored.mark is None else str(stored.mark.offset),
         "destination": None if stored is None else stored.destination,
         "holder": None if holder is None else holder.instance,
@@ -96,7 +96,7 @@ async def _row(settings: Settings, store: StateStore, pipeline: str) -> dict[str
 
 
 async def _move(settings: Settings, pipeline: str, to: str, action: str) -> None:
-    _known(settings, pipeline)
+    known(settings, pipeline)
     try:
         start = parse_start(int(to) if to.isdecimal() else to)
     except ValueError as error:
@@ -123,13 +123,14 @@ async def _move(settings: Settings, pipeline: str, to: str, action: str) -> None
     typer.echo(f"{pipeline}: {before or 'no offset'} -> {offset}")
 
 
-def _known(settings: Settings, pipeline: str) -> None:
+def known(settings: Settings, pipeline: str) -> None:
+    """Raises ConfigError when it is not."""
     if pipeline not in settings.pipelines:
         known = ", ".join(settings.pipelines)
         raise ConfigError("offsets", [f"{pipeline}: no such pipeline (there are {known})"])
 
 
-def _time_of(offset: int) -> str | None:
+def time_of(offset: int) -> str | None:
     """The second that a sequence carries in its upper half, when that is a plausible time."""
     seconds = offset >> 32
     if not 10**9 <= seconds < 2**31:

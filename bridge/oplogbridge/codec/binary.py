@@ -18,13 +18,14 @@ Prefix = Literal["ce_", "ce-"]
 class AttributeHeaders:
     """What all events of one type and operation on a page share is one object, which sinks lay out once."""
 
-    def __init__(self, prefix: Prefix, *, source: str, constant_headers: Headers) -> None:
-        """`source` is percent-encoded. `constant_headers` are those that every event has."""
+    def __init__(self, prefix: Prefix, *, source: str, constant_headers: Headers, replay: str | None = None) -> None:
+        """`source` is percent-encoded. `constant_headers` are those that every event has. `replay` as `kind_of`."""
         self._value: Callable[[str], str] = str if prefix == "ce_" else header_value
         self._constant = (
             *constant_headers,
             (f"{prefix}specversion", b"1.0"),
             (f"{prefix}source", self._encoded(f"/oplogs/{source}")),
+            *([] if replay is None else [(f"{prefix}replayid", self._encoded(replay))]),
         )
         self._type, self._hash = f"{prefix}type", f"{prefix}datamodelhash"
         self._id, self._subject, self._time = f"{prefix}id", f"{prefix}subject", f"{prefix}time"

@@ -40,9 +40,11 @@ class Codec:
         binary: Prefix | None = None,
         tombstones: bool = False,
         fields: Mapping[str, FieldRules] | None = None,
+        replay: str | None = None,
     ) -> None:
         """`key` is a template over {source}, {type}, {id}, {operation}; `binary` says how CloudEvents' attributes are
-        named in headers, None is structured mode; `fields` are by object type."""
+        named in headers, None is structured mode; `fields` are by object type; `replay` marks what is delivered once
+        more among what was delivered before."""
         self._filter = filter
         self._tombstones = tombstones
         self._fields = fields or {}
@@ -51,12 +53,21 @@ class Codec:
         self._payload = PAYLOADS[format]
         content_type = CONTENT_TYPES[format] if binary is None else b"application/json"
         self._constant_headers: Headers = (("content-type", content_type), ("Oplog-Source", self._source.encode()))
+        self._replay = replay
+        if replay is not None:
+            self._constant_headers = (*self._constant_headers, ("Oplog-Replay", replay.encode()))
         self._binary: AttributeHeaders | None = None
         if binary is not None:
             self._payload = cloudevent_data
-            self._binary = AttributeHeaders(binary, source=self._source, constant_headers=self._constant_headers)
+            self._binary = AttributeHeaders(
+                binary, source=self._source, constant_headers=self._constant_headers, replay=replay
+            )
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._time = time_of(None)
+
+    def accepts(self, object_type: str, operation: str) -> bool:
+        """Whether the filter lets such entries pass."""
+        return self._filter.passes_all or self._filter.accepts(object_type, operation)
 
     def events(self, page: Page) -> list[Event]:
         """The events of the entries that the filter lets pass, in the page's order."""
@@ -114,5 +125,5 @@ class Codec:
     def _kind_of(self, object_type: str, operation: str) -> Kind:
         if len(self._kinds) >= Filter.KNOWN_MAX:
             self._kinds.clear()
-        found = self._kinds[object_type, operation] = kind_of(self._source, object_type, operation)
+        found = self._kinds[object_type, operation] = kind_of(self._source, object_type, operation, self._replay)
         return found

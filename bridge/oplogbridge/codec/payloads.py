@@ -62,15 +62,16 @@ class Time(NamedTuple):
 PayloadOf = Callable[[Entry, str, str, Kind, Time, bytes], bytes]
 
 
-def kind_of(source: str, object_type: str, operation: str) -> Kind:
-    """`source` is percent-encoded."""
+def kind_of(source: str, object_type: str, operation: str, replay: str | None = None) -> Kind:
+    """`source` is percent-encoded. `replay` names the replay that delivers them once more."""
+    replay_id = b"" if replay is None else b',"replayid":%b' % _encode(replay)
     event_type, operation_text = f"oplog.{object_type}.{operation}", _encode(operation)
     return Kind(
         object_type,
         operation,
         event_type,
         operation == "delete",
-        b'","source":"/oplogs/%b","type":%b,"subject":' % (source.encode(), _encode(event_type)),
+        b'"%b,"source":"/oplogs/%b","type":%b,"subject":' % (replay_id, source.encode(), _encode(event_type)),
         b'","operation":%b' % operation_text,
         b'"__operation":%b,"__sequence":"' % operation_text,
         b',"op":"%b","source":{"connector":"oplog-bridge","name":"%b"'

@@ -139,4 +139,5 @@ plugin = SinkPlugin(
     traits=lambda _settings: SinkTraits("exactly_once", True, True, events_max=4_000, bytes_max=16 * 1024 * 1024),
     build=FileSink,
     permissions=_permissions,
+    aside=lambda settings, name: {"path": f"{settings.path}.replay-{name}"},
 )

@@ -30,6 +30,7 @@ plugin = SinkPlugin(
     traits=_traits,
     build=KafkaSink,
     permissions=_permissions,
+    aside=lambda _settings, _name: {"create": True},  # the same topics; a replay's checkpoint topic is its own
 )
 
 __all__ = ["KafkaSettings", "KafkaSink", "plugin"]

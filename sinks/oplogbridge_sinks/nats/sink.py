@@ -264,4 +264,9 @@ plugin = SinkPlugin(
     ),
     build=NatsSink,
     permissions=_permissions,
+    aside=lambda settings, name: {
+        "stream": f"{settings.stream}_replay_{name}",
+        "subject": f"replay.{name}.{settings.subject}",
+        "create": True,
+    },
 )

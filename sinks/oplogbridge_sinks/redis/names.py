@@ -20,6 +20,12 @@ def shown(stream: str, context: SinkContext) -> str:
     return Template(stream, constants=_constants(context)).fill({"type": "{type}", "operation": "{operation}"})
 
 
+def stream_aside(stream: str, name: str) -> str:
+    """The template of another stream, with a position of its own: in a constant tag, which names that, too."""
+    before, ends, behind = stream.partition("}}")
+    return f"{before}:replay:{name}{ends}{behind}"
+
+
 def hash_of(stream: str, context: SinkContext) -> str:
     """The key of the position. It shares the streams' slot, so that one script may touch both on Redis Cluster."""
     return _position_of(streams_of(stream, context).fill({"type": "type", "operation": "operation"}))

@@ -23,7 +23,7 @@ from oplogbridge.redis_nodes.cautions import NOT_ALLOWED, cautions_of
 from oplogbridge.redis_nodes.nodes import REDIRECTS_MAX, RedisNodes
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
-from oplogbridge_sinks.redis.names import hash_of, patterns_of, shown, streams_of
+from oplogbridge_sinks.redis.names import hash_of, patterns_of, shown, stream_aside, streams_of
 from oplogbridge_sinks.redis.refusals import refusal, translate
 from oplogbridge_sinks.redis.scripts import FORMAT_VERSION, MOVE, OPEN, WRITE, Script
 from oplogbridge_sinks.redis.settings import RedisSettings
@@ -274,4 +274,5 @@ plugin = SinkPlugin(
     traits=lambda _settings: SinkTraits("exactly_once", True, False, events_max=EVENTS_MAX, bytes_max=BYTES_MAX),
     build=RedisSink,
     permissions=_permissions,
+    aside=lambda settings, name: {"stream": stream_aside(settings.stream, name)},
 )
