@@ -42,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     app_id: msgspec.Raw | msgspec.UnsetType  # the vendor's client types it, its pages do not: kept, never read
     unknown: dict[str, msgspec.Raw] | None  # fields the vendor may add; None nearly always
     raw: msgspec.Raw | None  # the whole entry, when a pipeline asked for it (format `raw`)
+    place: str | None = None  # as `Event.place`
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """What a sink publishes. The payload is encoded once, before the sink, and sinks send it untouched."""
 
     sequence: int
-    id: str  # the sequence in plain decimal: same entry, same id, after any restart
+    id: str  # the sequence in plain decimal: same entry, same id, after any restart. See also `place`
     key: bytes  # what orders and partitions
     type: str  # "oplog.user.update"
     time: str | None  # RFC 3339, when the entry has one
@@ -87,6 +88,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     operation: str
     own_headers: Headers = ()  # CloudEvents' attributes that are this event's alone, in `mode: binary`
     tombstone: bool = False  # behind it goes its key once more, without a value
+    # Of an event that is none of the log's (an interlude, docs/adr/0016): `<sequence>-<n>`, which is then its own id
+    # wherever a destination has ids; `id` is the sequence behind which it stands, and `sequence` counts for itself.
+    place: str | None = None
 
     @property
     def headers(self) -> Headers:

@@ -38,7 +38,7 @@ class AttributeHeaders:
     def of_event(self, entry: Entry, subject: str, key: str, time: Time) -> Headers:
         sequence, subject_text = entry.id.encode(), self._encoded(subject)
         headers = (
-            (self._id, sequence),
+            (self._id, sequence if entry.place is None else entry.place.encode()),
             (self._subject, subject_text),
             (self._sequence, sequence.zfill(19)),  # CloudEvents orders this attribute as text
             (self._key, subject_text if key is subject else self._encoded(key)),

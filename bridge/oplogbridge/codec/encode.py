@@ -106,8 +106,9 @@ class Codec:
                     constant_headers,
                     kind.object_type,
                     kind.operation,
-                    own_headers,
+                    own_headers if entry.place is None else (*own_headers, ("Oplog-Place", entry.place.encode())),
                     tombstones and kind.is_delete,
+                    entry.place,
                 )
             )
         return events

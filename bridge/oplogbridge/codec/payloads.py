@@ -31,7 +31,11 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d):(?:[0-5]\d|60)(?:\.\d+)?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
 _SECONDS_AT, _SECONDS_LENGTH = 17, 2
-_DEBEZIUM_OPERATIONS = {"create": "c", "delete": "d"}  # all else changes what is there, or makes it: an upsert
+_DEBEZIUM_OPERATIONS = {
+    "create": "c",
+    "delete": "d",
+    "snapshot": "r",
+}  # all else changes what is there, or makes it: an upsert
 _WHITE_SPACE = b" \t\r\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -76,8 +80,13 @@ def kind_of(source: str, object_type: str, operation: str, replay: str | None = 
         b'"__operation":%b,"__sequence":"' % operation_text,
         b',"op":"%b","source":{"connector":"oplog-bridge","name":"%b"'
         % (_DEBEZIUM_OPERATIONS.get(operation, "u").encode(), source.encode()),
-        b',"snapshot":"false","db":"%b","table":%b,"operation":%b,"sequence":"'
-        % (source.encode(), _encode(object_type), operation_text),
+        b',"snapshot":"%b","db":"%b","table":%b,"operation":%b,"sequence":"'
+        % (
+            b"true" if operation == "snapshot" else b"false",
+            source.encode(),
+            _encode(object_type),
+            operation_text,
+        ),
     )
 
 
@@ -104,7 +113,7 @@ def _cloudevent(entry: Entry, subject: str, key: str, kind: Kind, time: Time, be
     return b"".join(
         (
             b'{"specversion":"1.0","id":"',
-            sequence,
+            sequence if entry.place is None else entry.place.encode(),
             kind.before_subject,
             subject_text,
             time.behind_subject,

@@ -34,6 +34,8 @@ class Filter:
         return known
 
     def _decide(self, object_type: str, operation: str) -> bool:
+        if operation == "snapshot":  # an object that exists: whoever wants it created or changed wants it
+            return self._decide(object_type, "create") or self._decide(object_type, "update")
         if self.types and object_type not in self.types:
             return False
         if self.operations and operation not in self.operations:

@@ -65,7 +65,7 @@ class Frames:
                     _laid_out(event.own_headers) if event.own_headers else b"",
                     key,
                     prefix,
-                    sequence,
+                    sequence if event.place is None else event.place.encode(),
                     batch_id,
                     number,
                 )
@@ -91,7 +91,7 @@ class Frames:
             _laid_out(event.own_headers),
             _safe_key(event.key),
             self._id_prefix,
-            event.id.encode(),
+            (event.place or event.id).encode(),
             more,
         )
         subject = self._encoded(self._subject.destination(event.object_type, event.operation), event)

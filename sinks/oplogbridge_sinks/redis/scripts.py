@@ -66,7 +66,8 @@ return {'ok', kept[3] or '', kept[4] or '', kept[5] or ''}
 )
 
 # KEYS: hash, streams.   ARGV: token, offset before ('' for none), offset after, owner, source, destination,
-# entries to keep ('' for all), the number of events of each stream; then sequence, key, type, event of each.
+# entries to keep ('' for all), the number of events of each stream; then id (a sequence, or the place of an
+# event that is none of the log's), key, type, event of each.
 WRITE = _script(
     _TOP_OF,
     """
@@ -94,7 +95,8 @@ for i = 2, #KEYS do
     call('XADD', stream, ARGV[at], 'key', ARGV[at + 1], 'type', ARGV[at + 2], 'event', ARGV[at + 3])
     at = at + 4
   end
-  call('HSET', hash, 'top:' .. stream, ARGV[at - 4] .. '-0')
+  local last = ARGV[at - 4]
+  call('HSET', hash, 'top:' .. stream, string.find(last, '-', 1, true) and last or last .. '-0')
 end
 call('HSET', hash, 'offset', ARGV[3], 'owner', ARGV[4], 'source', ARGV[5], 'destination', ARGV[6])
 if ARGV[7] ~= '' then

@@ -107,7 +107,7 @@ def pack(request: Sequence[Argument], *packed: Packed) -> bytes:
 
 def pack_event(event: Event) -> bytes:
     """Its four arguments, in one go: half of all that a batch costs us is here."""
-    sequence, key, kind, payload = b"%d" % event.sequence, event.key, event.type.encode(), event.payload
+    sequence, key, kind, payload = (event.place or event.id).encode(), event.key, event.type.encode(), event.payload
     return b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
         len(sequence),
         sequence,
