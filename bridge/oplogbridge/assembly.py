@@ -21,7 +21,7 @@ from oplogbridge.source.start import Start
 from oplogbridge.spec import PipelineSpec, SourceSpec
 from oplogbridge.state import StateStore
 from oplogbridge.state.urls import state_store
-from oplogbridge.wishes import Replay
+from oplogbridge.wishes import Interlude, Replay, source_during
 
 
 def store_of(settings: Settings, clock: Clock) -> StateStore:
@@ -70,6 +70,7 @@ def source_of(
         make_client=make_client,
         pipelines=[pipeline_of(settings, pipeline, pipelines[pipeline], source.id) for pipeline in pipelines],
         make_replay=lambda replay: replay_of(settings, replay),
+        make_interlude=lambda interlude: interlude_of(settings, interlude),
         made_from=(source, keep_raw),
     )
 
@@ -137,6 +138,13 @@ def replay_of(settings: Settings, replay: Replay) -> PipelineSpec:
         changes["dead_letter"] = sink_aside(pipeline.dead_letter, replay.name, {})
     source_id = settings.sources[pipeline.source].id
     return pipeline_of(settings, replay.pipeline, pipeline.model_copy(update=changes), source_id, replay)
+
+
+def interlude_of(settings: Settings, interlude: Interlude) -> PipelineSpec:
+    """The pipeline's own line, for what stands beside the log."""
+    pipeline = settings.pipelines[interlude.pipeline]
+    source_id = source_during(interlude, settings.sources[pipeline.source].id)
+    return pipeline_of(settings, interlude.pipeline, pipeline, source_id)
 
 
 def sink_aside(choice: SinkChoice, name: str, into: Mapping[str, Any]) -> SinkChoice:

@@ -10,7 +10,7 @@ from oplogbridge.codec.dead_letters import dead_letter_event
 from oplogbridge.errors import Misconfigured, Rejected
 from oplogbridge.lease import Lease
 from oplogbridge.sink import Sink
-from oplogbridge.values import Batch, Position
+from oplogbridge.values import Batch, Position, log_of
 
 _log = structlog.get_logger()
 
@@ -38,7 +38,9 @@ class DeadLetters:
         self._sink: Sink | None = None
         self._position: Position | None = None
 
-    async def keep(self, sequence: int, *, key: bytes | None, rejected: bytes, reason: str) -> bool:
+    async def keep(
+        self, sequence: int, *, key: bytes | None, rejected: bytes, reason: str, place: str | None = None
+    ) -> bool:
         """Return when the letter is durable; False when it was there already.
 
         The letters' own position decides: a crash between this and the pipeline's save does not double a letter,
@@ -50,7 +52,13 @@ class DeadLetters:
             _log.info("dead letter kept already", pipeline=self._pipeline, sequence=sequence, reason=reason)
             return False
         letter = dead_letter_event(
-            source=self._source, pipeline=self._pipeline, sequence=sequence, key=key, rejected=rejected, reason=reason
+            source=self._source,
+            pipeline=self._pipeline,
+            sequence=sequence,
+            key=key,
+            rejected=rejected,
+            reason=reason,
+            place=place,
         )
         position = self._position
         from_offset = position.offset if position is not None and position.is_known else sequence
@@ -79,7 +87,12 @@ class DeadLetters:
             if self._holds_position:
                 self._lease.check()
                 position = await sink.move(sequence)
-        elif (position.source, position.destination) != (self._source_id, sink.destination):
+        elif (log_of(position.source), position.destination) == (log_of(self._source_id), sink.destination):
+            if position.source != self._source_id and self._holds_position:
+                # An interlude has begun or ended: of all before it no letter is under way any more.
+                self._lease.check()
+                position = await sink.move(sequence)
+        else:
             raise Misconfigured(
                 f"the dead letters at {sink.destination} belong to source {position.source!r}: "
                 "choose another `dead_letter` destination"

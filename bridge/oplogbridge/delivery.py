@@ -242,7 +242,7 @@ class Delivery:
 
     async def set_aside(self, rejected: Rejected) -> None:
         event = rejected.event
-        await self._refusals.set_aside(event.sequence, event.key, event.payload, rejected.reason)
+        await self._refusals.set_aside(event.sequence, event.key, event.payload, rejected.reason, event.place)
         await self.save(event.sequence + 1)
 
     def fail(self, error: Exception) -> None:

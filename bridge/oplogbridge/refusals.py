@@ -18,7 +18,9 @@ class Refusals:
         self._status = status
         self._letters: DeadLetters | None = None
 
-    async def set_aside(self, sequence: int, key: bytes | None, rejected: bytes, reason: str) -> None:
+    async def set_aside(
+        self, sequence: int, key: bytes | None, rejected: bytes, reason: str, place: str | None = None
+    ) -> None:
         """Stop, or keep the event as a dead letter, durably, before anything behind it is delivered."""
         spec = self._spec
         self._status.events_rejected += 1
@@ -36,7 +38,7 @@ class Refusals:
                 source_id=spec.source_id,
                 lease=self._lease,
             )
-        if await self._letters.keep(sequence, key=key, rejected=rejected, reason=reason):
+        if await self._letters.keep(sequence, key=key, rejected=rejected, reason=reason, place=place):
             self._status.dead_letters += 1
 
     async def take_back(self, offset: int) -> None:

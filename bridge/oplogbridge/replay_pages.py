@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import structlog
-
-from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
-from oplogbridge.errors import Unavailable
+from oplogbridge.source.asking import Patience
 from oplogbridge.source.reader import Reader
 from oplogbridge.values import Page
 from oplogbridge.wishes import Narrowing, Replay
-
-_log = structlog.get_logger()
 
 
 class ReplayPages:
@@ -23,23 +18,15 @@ class ReplayPages:
     def __init__(self, reader: Reader, wanted: Replay, *, clock: Clock, jitter: Callable[[], float]) -> None:
         self._reader = reader
         self._wanted = wanted
-        self._clock = clock
-        self._backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=jitter)
+        self._patience = Patience(reader, f"replay {wanted.name}", clock=clock, jitter=jitter)
         self._accepts = accepts(wanted.narrowing)
 
     async def page(self, offset: int) -> Page:
         """Waits out every fault that may pass; raises as `Reader.page`."""
         if offset >= self._wanted.to_offset:
             return Page(offset, offset, (), (), more=False, datamodel_hash=None, bytes_received=0)
-        while True:
-            try:
-                page = await self._reader.ask(lambda client: client.poll(offset))
-            except Unavailable as error:
-                _log.info("a replay's poll failed", replay=self._wanted.name, error=str(error))
-                await self._clock.sleep(self._backoff.next_seconds(error.retry_after_seconds))
-                continue
-            self._backoff.reset()
-            return cut(page, self._wanted.to_offset, self._accepts)
+        page = await self._patience.ask(lambda client: client.poll(offset))
+        return cut(page, self._wanted.to_offset, self._accepts)
 
     async def tail(self) -> Page:
         return await self._reader.tail()

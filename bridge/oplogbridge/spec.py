@@ -9,7 +9,7 @@ from oplogbridge.codec.encode import Codec
 from oplogbridge.sink import Sink, SinkTraits
 from oplogbridge.source.reader import ClosableClient
 from oplogbridge.source.start import Start
-from oplogbridge.wishes import Replay
+from oplogbridge.wishes import Interlude, Replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +40,6 @@ class SourceSpec:
     make_client: Callable[[Callable[[], None]], ClosableClient]  # of the check before each request
     pipelines: Sequence[PipelineSpec]
     make_replay: Callable[[Replay], PipelineSpec] | None = None  # raises Misconfigured when it cannot be run
+    # The same pipeline for an interlude, whose positions name `source_during`.
+    make_interlude: Callable[[Interlude], PipelineSpec] | None = None
     made_from: object = None  # of the source alone; as `PipelineSpec.made_from`

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from oplogbridge import wishes
 from oplogbridge.clock import Clock
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
+from oplogbridge.interlude import InterludeLine
 from oplogbridge.lease import Lease
 from oplogbridge.offsets import move_offset
 from oplogbridge.pipeline import Pipeline
@@ -20,15 +22,19 @@ from oplogbridge.spec import PipelineSpec, SourceSpec
 from oplogbridge.state import StateStore, Stored
 from oplogbridge.status import PipelineStatus, SourceStatus
 from oplogbridge.watch import Watch
-from oplogbridge.wishes import Replay
+from oplogbridge.wishes import Interlude, Replay
+
+INTERLUDE = " (interlude)"  # behind a pipeline's name, which holds no space
 
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _Running:
+    """Something that runs, or has ended."""
+
     spec: PipelineSpec
-    pipeline: Pipeline
+    pipeline: Pipeline | InterludeLine
     task: asyncio.Task[None]
     is_ending: bool = False
 
@@ -94,6 +100,7 @@ class Tenure:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self.lease.keep(self._store)), tasks.create_task(self.reader.run())]
                 await self.watch.first_look()
+                await self._begin_with_snapshots()
                 beside.append(tasks.create_task(self.watch.run()))
                 while self._settle(tasks):
                     await self._wait_for_news()
@@ -129,6 +136,8 @@ class Tenure:
                 return await move_offset(spec, offset=offset, store=self._store, lease=self.lease)
         if running is None:
             raise Misconfigured(f"pipeline {pipeline} does not run here now: try again, or stop the instances first")
+        if not isinstance(running.pipeline, Pipeline):
+            raise Misconfigured(f"pipeline {pipeline} has an interlude: wait until it is done")
         return await running.pipeline.move(offset)
 
     def _settle(self, tasks: asyncio.TaskGroup) -> bool:
@@ -137,8 +146,14 @@ class Tenure:
         live = {spec.name: spec for spec in self._spec.pipelines}
         self.reader.share_pages(len(live) > 1)
         self._replays = self._wanted_replays()
-        wanted = {name: spec for name, spec in live.items() if name not in paused}
+        interludes = self._wanted_interludes(live)
+        resting = paused | {spec.name for spec in interludes.values()}
+        wanted = {name: spec for name, spec in live.items() if name not in resting}
         wanted |= {line: spec for line, (_, spec) in self._replays.items()}
+        # Where the pipeline itself is still, and not paused.
+        wanted |= {
+            line: spec for line, spec in interludes.items() if spec.name not in paused and self._is_still(spec.name)
+        }
         for name, running in self._running.items():
             if name not in wanted or wanted[name].made_from != running.spec.made_from:
                 running.end()
@@ -148,7 +163,7 @@ class Tenure:
         for name, spec in wanted.items():
             before = self._running.get(name)
             if not self._stopping and (before is None or before.is_over(spec)):
-                pipeline = self._pipeline(name, spec)
+                pipeline = self._interlude(spec) if name in interludes else self._pipeline(name, spec)
                 self._running[name] = _Running(spec, pipeline, tasks.create_task(pipeline.run()))
         rest = [name for name in live if name in paused and self._is_still(name)]
         for name in rest:
@@ -156,6 +171,40 @@ class Tenure:
             status.state, status.error, status.caught_up = "paused", None, False
         goes_on = bool(rest) and not self._until_caught_up and not self._stopping  # it may be resumed
         return goes_on or not all(running.task.done() for running in self._running.values())
+
+    async def _begin_with_snapshots(self) -> None:
+        """Of pipelines that are new: `start: snapshot`."""
+        for spec in self._spec.pipelines:
+            if spec.start.kind != "snapshot" or spec.name in self.watch.wishes.interludes:
+                continue
+            if await self._store.peek(spec.name) is None:
+                wanted = Interlude("snapshot", spec.name, only_new=True, at_unix_seconds=self._clock.unix())
+                await wishes.add_interlude(self._store, self._spec.name, wanted)
+                await self.watch.look()
+
+    def _wanted_interludes(self, live: dict[str, PipelineSpec]) -> dict[str, PipelineSpec]:
+        """By the name of their line, which stands in for the pipeline's."""
+        return {
+            f"{name}{INTERLUDE}": replace(live[name], made_from=(live[name].made_from, wanted.at_unix_seconds))
+            for name, wanted in self.watch.wishes.interludes.items()
+            if wanted.phase != "done" and name in live and self._spec.make_interlude is not None
+        }
+
+    def _interlude(self, spec: PipelineSpec) -> InterludeLine:
+        assert self._spec.make_interlude is not None, "asked before"
+        return InterludeLine(
+            self.watch.wishes.interludes[spec.name],
+            spec,
+            self._spec.make_interlude,
+            reader=self.reader,
+            settle_seconds=self._spec.settle_seconds,
+            store=self._store,
+            lease=self.lease,
+            clock=self._clock,
+            jitter=self._jitter,
+            status=self._pipeline_status[spec.name],
+            gives_up=self._until_caught_up,
+        )
 
     def _is_still(self, name: str) -> bool:
         running = self._running.get(name)
@@ -201,6 +250,9 @@ class Tenure:
         )
 
     async def _note_finished(self) -> None:
+        if any(name.endswith(INTERLUDE) and running.is_done for name, running in self._running.items()):
+            while not await self.watch.look():  # it is noted as done, and its pipeline may go on
+                await self._clock.sleep(1.0)
         for line, (replay, _) in self._replays.items():
             if line in self._running and self._running[line].is_done:
                 try:

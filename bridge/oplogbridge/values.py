@@ -8,6 +8,7 @@ be 2^63. Both are Python ints in memory and decimal text everywhere outside: a d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import msgspec
 SEQUENCE_MAX = 2**63 - 1
 OFFSET_MAX = 2**63
 Headers = tuple[tuple[str, bytes], ...]
+_TOLD = re.compile(r"[a-z]+@\d{1,19}")
 OFFSET_UNKNOWN = -1  # of a position: what proved it has expired there
 OFFSET_EARLIEST = 0  # not 1: a source that shows a sequence 0 breaks its own rule, and asking from 0 makes that visible
 
@@ -26,6 +28,12 @@ def offset_of(text: object) -> int | None:
         return None
     offset = int(text)
     return offset if offset <= OFFSET_MAX else None
+
+
+def log_of(source: str) -> str:
+    """The source id that a position names, also where it was written during an interlude (`SOURCE#KIND@OFFSET`)."""
+    log, hash_, told = source.rpartition("#")
+    return log if hash_ and _TOLD.fullmatch(told) else source
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

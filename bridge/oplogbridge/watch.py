@@ -42,7 +42,7 @@ class Watch:
     async def first_look(self) -> None:
         """Before anything runs: what is paused must not begin. Waits for the store; raises Fenced as the lease does."""
         backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=self._jitter)
-        while not await self._look():
+        while not await self.look():
             self._lease.check()
             await self._clock.sleep(backoff.next_seconds())
         if self.wishes.queued_by is not None:  # by us, or by somebody who will ask again
@@ -64,7 +64,7 @@ class Watch:
             finally:
                 for waiting in waits:
                     waiting.cancel()
-            await self._look()
+            await self.look()
 
     def poke(self) -> None:
         """Look now."""
@@ -75,9 +75,10 @@ class Watch:
         under = LeaseToken(self._lease.source, self._lease.token)
         if await wishes.change_replay(self._store, self._lease.source, replay, "done", under=under):
             _log.info("replay done", replay=replay.name, pipeline=replay.pipeline)
-        await self._look()
+        await self.look()
 
-    async def _look(self) -> bool:
+    async def look(self) -> bool:
+        """False when it could not be found out."""
         try:
             found = await wishes.read(self._store, self._lease.source)
         except (Unavailable, Misconfigured) as error:

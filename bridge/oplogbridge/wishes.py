@@ -1,7 +1,8 @@
-"""What operators want of a source beside its configuration: paused pipelines, and replays. Kept as notes in the state
-store, so that it holds for whatever instance runs them, and survives all of them.
+"""What operators want of a source beside its configuration: paused pipelines, replays and interludes. Kept as notes in
+the state store, so that it holds for whatever instance runs them, and survives all of them.
 
-    control.SOURCE    paused:PIPELINE -> who and when      replay:NAME -> a `Replay`      wanted -> who queues
+    control.SOURCE    paused:PIPELINE -> who    replay:NAME -> a `Replay`    interlude:PIPELINE -> an `Interlude`
+                      wanted -> who queues for the lease
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from oplogbridge.errors import Misconfigured
+from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.state import LeaseToken, StateStore
 
-FORMAT_VERSION = 1  # of a replay's text; a newer one is refused by name
+FORMAT_VERSION = 1  # of the texts of replays and interludes; a newer one is refused by name
 REPLAY_NAME_ALLOWED = "must be a-z, 0-9, _ and -, beginning with a letter or digit (at most 40)"
 REPLAYS_MAX = 100  # of a source, finished ones too: the oldest of those make room
-_PAUSED, _REPLAY, _WANTED = "paused:", "replay:", "wanted"
+_PAUSED, _REPLAY, _INTERLUDE, _WANTED = "paused:", "replay:", "interlude:", "wanted"
 
 ReplayState = Literal["wanted", "paused", "cancelled", "done"]
 
@@ -52,28 +53,74 @@ class Replay(msgspec.Struct, frozen=True):
         return f"{self.pipeline}.replay.{self.name}"
 
     def to_text(self) -> str:
-        # Offsets as text: JSON readers elsewhere would round a number.
-        fields = msgspec.structs.asdict(self) | {"from_offset": str(self.from_offset), "to_offset": str(self.to_offset)}
-        return msgspec.json.encode({"v": FORMAT_VERSION} | fields).decode()
+        return _text_of(self)
 
     @classmethod
     def from_text(cls, text: str) -> Replay:
         """Raises Misconfigured for what a newer version wrote, and for what is not ours."""
-        try:
-            fields = msgspec.json.decode(text)
-            version = fields.pop("v")
-            if version > FORMAT_VERSION:
-                raise Misconfigured(
-                    f"the state store holds a replay of format {version}, this version knows {FORMAT_VERSION}: upgrade "
-                    "oplog-bridge"
-                )
-            offsets = {key: int(fields[key]) for key in ("from_offset", "to_offset")}
-            return msgspec.convert(fields | offsets, cls)
-        except (msgspec.MsgspecError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return _read(text, cls)
+
+
+Phase = Literal["wanted", "telling", "closing", "done"]
+
+
+class Interlude(msgspec.Struct, frozen=True):
+    """Events that are none of the log's, delivered by the pipeline itself while it stands still at `at_offset`: in the
+    destination they stand behind all that is below it and before all that comes (`interlude`)."""
+
+    kind: Literal["snapshot"]
+    pipeline: str
+    phase: Phase = "wanted"
+    at_offset: int = 0  # from the phase `telling` on
+    first_place: int = 1  # the number of its first event behind `at_offset - 1`
+    events: int = 0  # from the phase `closing` on
+    types: tuple[str, ...] = ()  # of a snapshot; empty means all
+    reconcile: bool = False  # of a snapshot: tell also what the destination has, and the source has no more
+    only_new: bool = False  # not where the pipeline has an offset already
+    by: str = ""
+    at_unix_seconds: float = 0.0
+
+    def to_text(self) -> str:
+        return _text_of(self)
+
+    @classmethod
+    def from_text(cls, text: str) -> Interlude:
+        """As `Replay.from_text`."""
+        return _read(text, cls)
+
+
+def source_during(wanted: Interlude, source_id: str) -> str:
+    """What positions name while it is told. `log_of` finds the source again."""
+    return f"{source_id}#{wanted.kind}@{wanted.at_offset}"
+
+
+_OFFSETS = ("from_offset", "to_offset", "at_offset")
+_Kept = TypeVar("_Kept", Replay, Interlude)
+
+
+def _text_of(kept: Replay | Interlude) -> str:
+    fields = msgspec.structs.asdict(kept)
+    # Offsets as text: JSON readers elsewhere would round a number.
+    offsets = {key: str(fields[key]) for key in _OFFSETS if key in fields}
+    return msgspec.json.encode({"v": FORMAT_VERSION} | fields | offsets).decode()
+
+
+def _read(text: str, shape: type[_Kept]) -> _Kept:
+    try:
+        fields = msgspec.json.decode(text)
+        version = fields.pop("v")
+        if version > FORMAT_VERSION:
             raise Misconfigured(
-                f"the state store holds a replay that cannot be read ({error}): another program writes there; give "
-                "oplog-bridge a state store, or a `name`, of its own"
-            ) from error
+                f"the state store holds a {shape.__name__.lower()} of format {version}, this version knows "
+                f"{FORMAT_VERSION}: upgrade oplog-bridge"
+            )
+        offsets = {key: int(fields[key]) for key in _OFFSETS if key in fields}
+        return msgspec.convert(fields | offsets, shape)
+    except (msgspec.MsgspecError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Misconfigured(
+            f"the state store holds a {shape.__name__.lower()} that cannot be read ({error}): another program writes "
+            "there; give oplog-bridge a state store, or a `name`, of its own"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +128,28 @@ class Wishes:
     """All that is wanted of one source."""
 
     paused: frozenset[str] = frozenset()  # pipelines
-    replays: Mapping[str, Replay] = field(default_factory=dict)  # by name
+    replays: dict[str, Replay] = field(default_factory=dict)  # by name
+    interludes: dict[str, Interlude] = field(default_factory=dict)  # by pipeline, the last one of each
     queued_by: str | None = None  # an instance that waits for the lease of a command, which gives way
-    unreadable: Mapping[str, str] = field(default_factory=dict)  # replays, and why; none of them runs
+    unreadable: dict[str, str] = field(default_factory=dict)  # keys, and why; none of them is carried out
 
 
 async def read(store: StateStore, source: str) -> Wishes:
     """Raises Unavailable, Misconfigured."""
     notes = await store.notes(_kind(source))
-    replays: dict[str, Replay] = {}
-    unreadable: dict[str, str] = {}
-    for key, text in sorted(notes.items()):
-        if key.startswith(_REPLAY):
-            try:
-                replays[key.removeprefix(_REPLAY)] = Replay.from_text(text)
-            except Misconfigured as error:
-                unreadable[key.removeprefix(_REPLAY)] = str(error)
-    paused = frozenset(key.removeprefix(_PAUSED) for key in notes if key.startswith(_PAUSED))
-    return Wishes(paused, replays, notes.get(_WANTED), unreadable)
+    found = Wishes(frozenset(_named(notes, _PAUSED)), {}, {}, notes.get(_WANTED), {})
+    for name, text in _named(notes, _REPLAY).items():
+        try:
+            found.replays[name] = Replay.from_text(text)
+        except Misconfigured as error:
+            found.unreadable[name] = str(error)
+    for pipeline, text in _named(notes, _INTERLUDE).items():
+        found.interludes[pipeline] = Interlude.from_text(text)  # raised: its pipeline must not go on without
+    return found
+
+
+def _named(notes: Mapping[str, str], kind: str) -> dict[str, str]:
+    return {key.removeprefix(kind): text for key, text in sorted(notes.items()) if key.startswith(kind)}
 
 
 async def pause(store: StateStore, source: str, pipeline: str, who: str) -> bool:
@@ -140,6 +191,28 @@ async def change_replay(
     key = _REPLAY + before.name
     after = msgspec.structs.replace(before, state=state)
     return await store.note(_kind(source), {key: after.to_text()}, expected={key: before.to_text()}, under=under)
+
+
+async def add_interlude(store: StateStore, source: str, wanted: Interlude) -> None:
+    """Raises Misconfigured while another one of the pipeline is under way."""
+    key = _INTERLUDE + wanted.pipeline
+    before = (await store.notes(_kind(source))).get(key)
+    if before is not None and (running := Interlude.from_text(before)).phase != "done":
+        raise Misconfigured(
+            f"pipeline {wanted.pipeline} has a {running.kind} under way ({running.phase}): wait until it is done"
+        )
+    if not await store.note(_kind(source), {key: wanted.to_text()}, expected={key: before}):
+        raise Misconfigured(f"somebody else wants something of pipeline {wanted.pipeline} just now: look at it again")
+
+
+async def change_interlude(
+    store: StateStore, source: str, before: Interlude, after: Interlude, *, under: LeaseToken
+) -> None:
+    """Raises Unavailable when it is not as it was read, Fenced."""
+    key = _INTERLUDE + before.pipeline
+    expected = {key: before.to_text()}
+    if not await store.note(_kind(source), {key: after.to_text()}, expected=expected, under=under):
+        raise Unavailable(f"the {before.kind} of pipeline {before.pipeline} is not as it was read: reading it again")
 
 
 def is_replay_name(name: str) -> bool:

@@ -30,16 +30,24 @@ class _DeadLetter(msgspec.Struct, frozen=True):
 
 
 def dead_letter_event(
-    *, source: str, pipeline: str, sequence: int, key: bytes | None, rejected: bytes, reason: str
+    *,
+    source: str,
+    pipeline: str,
+    sequence: int,
+    key: bytes | None,
+    rejected: bytes,
+    reason: str,
+    place: str | None = None,
 ) -> Event:
     """A CloudEvent of type `oplog.dead_letter`; `data.rejected` is base64 of the payload, or of the entry as received
-    when it could not become an event. A malformed entry has no key; its sequence stands in."""
-    text = str(sequence)
+    when it could not become an event. A malformed entry has no key; its sequence stands in.
+    `place` is the event's."""
+    text = str(sequence) if place is None else place.partition("-")[0]
     key_text = key.decode(errors="replace") if key is not None else f"malformed/{text}"
     payload = msgspec.json.encode(
         _DeadLetter(
             "1.0",
-            text,
+            place or text,
             f"/oplogs/{quote(source, safe='')}",
             "oplog.dead_letter",
             key_text,
@@ -54,5 +62,14 @@ def dead_letter_event(
         ("Oplog-Source", quote(source, safe="").encode()),
     )
     return Event(
-        sequence, text, key_text.encode(), "oplog.dead_letter", None, payload, headers, "dead_letter", "reject"
+        sequence,
+        text,
+        key_text.encode(),
+        "oplog.dead_letter",
+        None,
+        payload,
+        headers,
+        "dead_letter",
+        "reject",
+        place=place,
     )

@@ -44,7 +44,7 @@ from oplogbridge.config.listen import Listen, parse_listen
 from oplogbridge.config.model import Model, Token, Word, written
 from oplogbridge.config.source_settings import SourceSettings
 from oplogbridge.config.starts import ALLOWED as STARTS_ALLOWED
-from oplogbridge.config.starts import parse_start
+from oplogbridge.config.starts import parse_pipeline_start
 from oplogbridge.durations import DurationBetween
 from oplogbridge.sink import Refused, SinkPlugin
 from oplogbridge.source.start import Start
@@ -122,9 +122,11 @@ class PipelineSettings(Model):
     source: str = Field(description="the name of a source")
     start: Annotated[
         Start,
-        BeforeValidator(parse_start),
-        WithJsonSchema({"type": ["string", "integer"], "description": STARTS_ALLOWED}),
-    ] = Field(default=written("earliest"), description="used only where there is no offset yet")
+        BeforeValidator(parse_pipeline_start),
+        WithJsonSchema({"type": ["string", "integer"], "description": f"snapshot, {STARTS_ALLOWED}"}),
+    ] = Field(
+        default=written("earliest"), description="used only where there is no offset yet; snapshot: all objects first"
+    )
     format: Format = Field(
         default="cloudevents", description="cloudevents, raw (the entry as received), flat (the object), debezium"
     )

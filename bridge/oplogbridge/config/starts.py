@@ -36,6 +36,16 @@ def parse_start(value: object) -> Start:
     raise ValueError(f"must be {ALLOWED}")
 
 
+def parse_pipeline_start(value: object) -> Start:
+    """As `parse_start`, and `snapshot`, with which only a pipeline can begin."""
+    if value == "snapshot":
+        return Start("snapshot")
+    try:
+        return parse_start(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("earliest, latest,", "earliest, latest, snapshot,")) from None
+
+
 def start_text(start: Start) -> str:
     """The canonical spelling: `parse_start(start_text(start)) == start`."""
     if start.value is None:

@@ -24,6 +24,10 @@ class Answer(NamedTuple):
     location: str | None
 
 
+class AnswerTooLarge(Unavailable):
+    """Ask for less."""
+
+
 class LimitTooLarge(Exception):
     """The source, or our own bound on a body, wants fewer entries a page. `lasting`: the source said so."""
 

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp.connector import Connection
 
 from oplogbridge.errors import Misconfigured, Unavailable
-from oplogbridge.source.answers import Answer, LimitTooLarge, error_of
+from oplogbridge.source.answers import Answer, AnswerTooLarge, LimitTooLarge, error_of
 from oplogbridge.source.decode import PageDecoder, PageUnreadable
 from oplogbridge.source.one_by_one import ReadPage
 from oplogbridge.source.wire_v1 import read_v1
@@ -161,14 +161,14 @@ class OplogClient:
         what is known already: then the answer may be 304.
 
         Raises:
-            Unavailable: Try again, later. Also for a body larger than `page_bytes_max`.
+            Unavailable: Try again, later. AnswerTooLarge where the body is larger than `page_bytes_max`.
             Misconfigured: Any answer that trying again will not change, but for those that `Answer` names.
         """
         headers = self._headers if etag is None else {**self._headers, "If-None-Match": etag}
         try:
             return await self._answer(f"{self._root}/{path}", parameters or {}, headers, body, said=ANSWERS)
         except LimitTooLarge as error:
-            raise Unavailable(f"source {self._name}: {error}: raise `page_bytes_max`") from error
+            raise AnswerTooLarge(f"source {self._name}: {error}: raise `page_bytes_max`") from error
 
     async def _get(self, params: dict[str, str], offset: int) -> Page:
         try:

@@ -16,7 +16,7 @@ CLOCK_SLIP_SECONDS = 2  # a sequence's second and `updated_at` come from two clo
 class Start:
     """`value` is the sequence, or whole unix seconds for a time; None for the others."""
 
-    kind: Literal["earliest", "latest", "sequence", "time"]
+    kind: Literal["earliest", "latest", "sequence", "time", "snapshot"]
     value: int | None = None
 
 
@@ -30,8 +30,14 @@ async def resolve(start: Start, pages: Pages) -> int:
     """The offset that `start` means now, within the source's pace.
 
     Raises:
-        Misconfigured: A time was asked for and the source's sequences do not follow time.
+        Misconfigured: A time was asked for and the source's sequences do not follow time. Or `snapshot`, which was
+            taken before anything else (`tenure`), and nothing is known of it any more.
     """
+    if start.kind == "snapshot":
+        raise Misconfigured(
+            "its `start` is a snapshot, and where that came to is not known any more: take it again with "
+            "`oplog-bridge snapshot`"
+        )
     if start.kind == "earliest":
         return OFFSET_EARLIEST
     if start.kind == "latest":
