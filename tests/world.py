@@ -38,7 +38,7 @@ from oplogbridge.testing.clock import ManualClock
 from oplogbridge.testing.memory import MemorySettings
 from oplogbridge.testing.memory import plugin as memory_plugin
 from oplogbridge.testing.memory_destination import MemoryDestination
-from oplogbridge.wishes import Replay
+from oplogbridge.wishes import Interlude, Replay, source_during
 from scripted import Gate, GatedClient, GatedSink, GatedStore, ScriptedSource
 
 SOURCE = "shop"
@@ -194,6 +194,7 @@ class Instance:
                 make_client=lambda _check: self._client(),
                 pipelines=[] if self.yields else [self._spec(choice) for choice in world.pipelines],
                 make_replay=self.make_replay,
+                make_interlude=self._interlude,
             ),
             store=self.store,
             holder=Holder(self.instance or self.name, "here", 1, None, reclaims=self.reclaims, yields=self.yields),
@@ -238,7 +239,12 @@ class Instance:
         self.sinks.append(GatedSink(sink, self.gate))
         return self.sinks[-1]
 
-    def _spec(self, choice: PipelineChoice) -> PipelineSpec:
+    def _interlude(self, wanted: Interlude) -> PipelineSpec:
+        choice = next(one for one in self.world.pipelines if one.name == wanted.pipeline)
+        return self._spec(choice, source_during(wanted, self.world.source_id))
+
+    def _spec(self, choice: PipelineChoice, source_id: str | None = None) -> PipelineSpec:
+        source_id = source_id or self.world.source_id
         settings = choice.settings
         if settings is None:
             settings = MemorySettings(name=f"{self.world.name}.{choice.name}")
@@ -247,7 +253,7 @@ class Instance:
 
         def make(plugin: SinkPlugin, chosen: BaseModel, suffix: str) -> Callable[[], Sink]:
             def build() -> Sink:
-                context = SinkContext(f"bridge.{choice.name}{suffix}", choice.name, SOURCE, self.world.source_id)
+                context = SinkContext(f"bridge.{choice.name}{suffix}", choice.name, SOURCE, source_id)
                 return self.gated(plugin.build(chosen, context))
 
             return build
@@ -262,7 +268,7 @@ class Instance:
         return PipelineSpec(
             name=choice.name,
             source=SOURCE,
-            source_id=self.world.source_id,
+            source_id=source_id,
             start=choice.start,
             codec=Codec(source=SOURCE, format=choice.format, filter=Filter(SOURCE, types=choice.types)),
             traits=choice.plugin.traits(settings),

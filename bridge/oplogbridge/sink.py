@@ -103,7 +103,9 @@ class Sink(Protocol):
         """
 
     async def move(self, offset: int) -> Position | None:
-        """Set the position without delivering: a resolved start, or an operator's `offsets set`.
+        """Set the position without delivering: a resolved start, an operator's `offsets set`, or an interlude's begin
+        and end. An interlude counts its own events under a source id of its own (`values.log_of`), so what is there of
+        another source is no reason to refuse: only that of this one, and what stands in the destination itself.
 
         Raises:
             Misconfigured: The destination cannot go back, or can hold no position; the message says why.

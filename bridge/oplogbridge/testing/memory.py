@@ -87,7 +87,8 @@ class MemorySink:
             self._token, self._refused = self._at.take(), False
         self._check()
         position = self._at.position
-        if position is not None and offset < position.offset and not self._settings.goes_back:
+        comparable = position is not None and position.source == self._context.source_id  # else it counts other things
+        if comparable and position is not None and offset < position.offset and not self._settings.goes_back:
             raise Misconfigured(
                 f"memory: it stands at {position.offset} and cannot go back to {offset}; replay into another one"
             )

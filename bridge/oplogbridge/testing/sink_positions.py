@@ -13,6 +13,7 @@ from oplogbridge.testing.sink_rig import (
     assert_holds,
     go_on,
     make_batch,
+    make_event,
     offset_of,
     opened,
     position_found_by_a_successor,
@@ -163,6 +164,32 @@ class HoldsItsPosition:
             taken = await within(rig, other.move(FIRST + 1))  # a person decided
             assert taken is not None
             assert taken.source == "https://elsewhere.example.com/api/v4/1"
+
+    @needs("position")
+    async def test_an_interlude_counts_for_itself_and_the_position_comes_back(self, rig: SinkRig) -> None:
+        # What an interlude does (docs/adr/0016): its events have places behind FIRST, and a source id of their own.
+        before, behind = make_batch(FIRST), make_batch(FIRST + 1, FIRST + 2)
+        told = [make_event(FIRST + 1 + n, id=str(FIRST), place=f"{FIRST}-{n + 1}") for n in range(3)]
+        during = f"{SOURCE_ID}#snapshot@{FIRST + 1}"
+
+        async with opened(rig) as sink:
+            await within(rig, sink.write(before))
+        async with opened(rig, source_id=during) as sink:
+            position = await within(rig, sink.move(FIRST + 1))
+            assert position is not None
+            await within(rig, sink.write(make_batch(*told[:2], from_offset=position.offset)))
+        async with opened(rig, source_id=during) as sink:
+            found = await within(rig, sink.position())
+            assert found is not None
+            assert (found.offset, found.source) == (FIRST + 3, during)
+            await within(rig, sink.write(make_batch(told[2])))
+        async with opened(rig) as sink:
+            position = await within(rig, sink.move(FIRST + 1))
+            assert position is not None
+            await within(rig, sink.write(make_batch(FIRST + 1, FIRST + 2, from_offset=position.offset)))
+            assert offset_of(await within(rig, sink.position())) == FIRST + 3
+
+        await assert_holds(rig, [before, make_batch(*told), behind])
 
     # Fencing -------------------------------------------------------------------------------------------------------
 
