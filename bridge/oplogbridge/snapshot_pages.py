@@ -219,7 +219,7 @@ def _entries(
         entries.append(
             Entry(
                 sequence=offset + count,
-                id=str(behind),
+                id=f"{behind}-{first + count}",
                 operation="snapshot",
                 object=object_,
                 object_type=head.type or name,
@@ -228,7 +228,7 @@ def _entries(
                 events=msgspec.UNSET,
                 app_id=msgspec.UNSET,
                 unknown=None,
-                raw=None,
+                raw=msgspec.Raw(b'{"sequence":"%d","operation":"snapshot","object":%b}' % (behind, object_)),
                 place=f"{behind}-{first + count}",
             )
         )

@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """One oplog record as received. `object` and `events` are the bytes of the page, untouched."""
 
     sequence: int
-    id: str  # the sequence in plain decimal
+    id: str  # the sequence in plain decimal; of a snapshot's entry its place
     operation: str
     object: msgspec.Raw
     object_type: str
@@ -96,8 +96,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     operation: str
     own_headers: Headers = ()  # CloudEvents' attributes that are this event's alone, in `mode: binary`
     tombstone: bool = False  # behind it goes its key once more, without a value
-    # Of an event that is none of the log's (an interlude, docs/adr/0016): `<sequence>-<n>`, which is then its own id
-    # wherever a destination has ids; `id` is the sequence behind which it stands, and `sequence` counts for itself.
+    # Of an event that stands where its sequence does not tell (an interlude, docs/adr/0016): `<sequence>-<n>`, behind
+    # that sequence. `sequence` then counts for itself, and `id` is the place, or the entry's own sequence as ever.
     place: str | None = None
 
     @property
@@ -105,7 +105,12 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         """What goes with the payload where a destination has headers, named and encoded as it wants them
         (`SinkTraits.binary`). Made anew at each look: half of all sinks never look, and these tuples cost as much as
         the event itself."""
-        return (*self.constant_headers, ("Oplog-Sequence", self.id.encode()), *self.own_headers)
+        return (*self.constant_headers, ("Oplog-Sequence", self.number), *self.own_headers)
+
+    @property
+    def number(self) -> bytes:
+        """The sequence as it is shown: in plain decimal also where the id is a place."""
+        return self.id.encode() if self.place is None else self.id.partition("-")[0].encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,17 @@ from world import SOURCE, PipelineChoice, shortest_gap
 
 RUNS = int(os.environ.get("SNAPSHOT_RUNS", "500"))
 PER_TEST = 50
-GATES = ("sink.write", "sink.move", "sink.open", "store.save", "store.note", "store.notes", "store.load", "client.ask")
+GATES = (
+    "sink.write",
+    "sink.write",
+    "sink.move",
+    "sink.open",
+    "store.save",
+    "store.note",
+    "store.notes",
+    "store.load",
+    "client.ask",
+)
 
 
 @pytest.mark.parametrize("first", range(0, RUNS, PER_TEST))
@@ -39,7 +49,7 @@ async def run(seed: int) -> None:
     pipeline = PipelineChoice(start=start, settings=settings)
     async with ObjectsWorld(pipeline, seed=seed, page_limit=chance.choice((3, 50))) as world:
         world.objects_max = chance.choice((1, 3, 7, 1000))
-        world.write(chance.randrange(60))
+        world.write(chance.randrange(100))
         one = world.start()
         if not begins_so:
             await world.until(lambda: one.pipeline().caught_up)
@@ -47,13 +57,13 @@ async def run(seed: int) -> None:
             store = MemoryStateStore(world.clock, world.memory)
             await store.open()
             await wishes.add_interlude(store, SOURCE, Interlude("snapshot", "orders", at_unix_seconds=1.0))
-        writes = chance.randrange(1, 40)
-        kills = chance.randrange(4)
+        writes = chance.randrange(1, 50)
+        kills = chance.randrange(8)
         armed = False
         for _ in range(writes):
             await world.run(chance.random() * 2)
             world.write(chance.randrange(4))
-            if kills and not armed and chance.random() < 0.4:
+            if kills and not armed and chance.random() < 0.7:
                 armed = True
                 hold = one.gate.hold(chance.choice(GATES), chance.choice(("before", "after")))
             if armed and hold.is_reached:
@@ -81,7 +91,8 @@ def check_the_log(world: ObjectsWorld) -> None:
         attributes = orjson.loads(event.payload)
         sequence = int(attributes["sequence"])
         number = 0 if event.place is None else int(event.place.partition("-")[2])
-        assert attributes["id"] == (event.place or event.id)
+        assert attributes["id"] == event.id
+        assert event.place in (None, event.id)
         assert attributes["data"]["operation"] == "snapshot" or event.place is None
         places.append((sequence, number))
     assert all(one < other for one, other in itertools.pairwise(places)), "each once, and in the order of its place"

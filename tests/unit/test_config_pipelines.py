@@ -6,7 +6,7 @@ from oplogbridge.config import parse_start, start_text
 from oplogbridge.source.start import Start
 from unit.config_samples import URL, loaded, minimal, mistakes, settings, with_pipeline
 
-STARTS = "must be earliest, latest, a sequence (0 to 2^63) or a time with its zone (2026-11-22T10:00:00Z)"
+STARTS = "must be earliest, latest, snapshot, a sequence (0 to 2^63) or a time with its zone (2026-11-22T10:00:00Z)"
 
 
 def pipeline(**keys):
@@ -69,6 +69,12 @@ def test_a_start_is_a_word_a_sequence_or_a_time(written, start):
 )
 def test_any_other_start_is_told_what_is_allowed(written, why):
     assert mistakes(with_pipeline(start=written)) == [f"pipelines.out.start: {why}"]
+
+
+def test_a_pipeline_may_begin_with_a_snapshot_and_nothing_else_may():
+    assert pipeline(start="snapshot").start == Start("snapshot")
+    with pytest.raises(ValueError, match="earliest, latest, a sequence"):
+        parse_start("snapshot")
 
 
 def test_a_filter_has_three_conditions():

@@ -20,6 +20,7 @@ from oplogbridge.cli import (  # noqa: F401
     pipelines,
     replay,
     run,
+    snapshot,
     tail,
 )
 from oplogbridge.cli.app import app

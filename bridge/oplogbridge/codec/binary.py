@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from oplogbridge.codec.payloads import Kind, Time
+from oplogbridge.codec.payloads import Kind, Time, number_of
 from oplogbridge.templates import header_value
 from oplogbridge.values import Entry, Headers
 
@@ -36,9 +36,9 @@ class AttributeHeaders:
         return headers if datamodel_hash is None else (*headers, (self._hash, self._encoded(datamodel_hash)))
 
     def of_event(self, entry: Entry, subject: str, key: str, time: Time) -> Headers:
-        sequence, subject_text = entry.id.encode(), self._encoded(subject)
+        sequence, subject_text = number_of(entry), self._encoded(subject)
         headers = (
-            (self._id, sequence if entry.place is None else entry.place.encode()),
+            (self._id, entry.id.encode()),
             (self._subject, subject_text),
             (self._sequence, sequence.zfill(19)),  # CloudEvents orders this attribute as text
             (self._key, subject_text if key is subject else self._encoded(key)),

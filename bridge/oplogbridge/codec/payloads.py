@@ -109,11 +109,12 @@ def behind_key(datamodel_hash: str | None) -> bytes:
 
 
 def _cloudevent(entry: Entry, subject: str, key: str, kind: Kind, time: Time, behind_key: bytes) -> bytes:
-    sequence, subject_text = entry.id.encode(), _encode(subject)
+    id_, subject_text = entry.id.encode(), _encode(subject)
+    sequence = id_ if entry.place is None else number_of(entry)
     return b"".join(
         (
             b'{"specversion":"1.0","id":"',
-            sequence if entry.place is None else entry.place.encode(),
+            id_,
             kind.before_subject,
             subject_text,
             time.behind_subject,
@@ -131,7 +132,12 @@ def _cloudevent(entry: Entry, subject: str, key: str, kind: Kind, time: Time, be
 
 def cloudevent_data(entry: Entry, _subject: str, _key: str, kind: Kind, _time: Time, _behind_key: bytes) -> bytes:
     """A CloudEvent in binary mode: `data` alone, the attributes go into headers (`binary.py`)."""
-    return b"".join((b'{"sequence":"', entry.id.encode(), kind.operation_text, *_rest_of_data(entry)))
+    return b"".join((b'{"sequence":"', number_of(entry), kind.operation_text, *_rest_of_data(entry)))
+
+
+def number_of(entry: Entry) -> bytes:
+    """As `Event.number`."""
+    return entry.id.encode() if entry.place is None else entry.id.partition("-")[0].encode()
 
 
 def _rest_of_data(entry: Entry) -> Sequence[bytes | Raw]:
@@ -163,7 +169,7 @@ def _flat(entry: Entry, _subject: str, _key: str, kind: Kind, _time: Time, _behi
             members,
             b"," if members else b"",
             kind.flat_operation,
-            entry.id.encode(),
+            number_of(entry),
             b'","__deleted":true}' if kind.is_delete else b'","__deleted":false}',
         )
     )
@@ -180,7 +186,7 @@ def _debezium(entry: Entry, _subject: str, _key: str, kind: Kind, time: Time, _b
             b',"ts_ms":',
             time.unix_ms,
             kind.debezium_source,
-            entry.id.encode(),
+            number_of(entry),
             b'"},"ts_ms":',
             time.unix_ms,
             b"}",

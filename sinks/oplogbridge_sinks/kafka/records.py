@@ -132,7 +132,8 @@ def lay_out(records: bytearray, events: Sequence[Event], first: int, bytes_max: 
             headers, own_count, own_text = event.constant_headers, len(own), b""
             kind = id(headers), own_count
             headers_text = known.get(kind) or known.setdefault(kind, _constant_headers(headers, own_count))
-        key, payload, sequence = event.key, event.payload, event.id.encode()
+        key, payload = event.key, event.payload
+        sequence = event.id.encode() if event.place is None else event.number
         try:
             if own_count:
                 parts: list[bytes] = []
@@ -186,7 +187,7 @@ def _tombstone(number: int, event: Event) -> bytes:
     """The event's key without a value, for a compacted topic. Without the headers that describe a payload: who reads
     CloudEvents from headers must not take it for a copy of the delete."""
     headers = tuple(header for header in event.constant_headers if header[0] == "Oplog-Source")
-    tail = b"".join([_constant_headers(headers, 0), _text(event.id.encode())])
+    tail = b"".join([_constant_headers(headers, 0), _text(event.number)])
     record = b"".join((b"\0\0", varint(number), _text(event.key), _NO_VALUE, tail))
     return varint(len(record)) + record
 

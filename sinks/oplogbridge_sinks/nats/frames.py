@@ -52,7 +52,8 @@ class Frames:
         for number, event in enumerate(events, 1):
             if event.constant_headers is not shared:
                 shared, shared_text = event.constant_headers, _laid_out(event.constant_headers)
-            key, sequence, payload = event.key, event.id.encode(), event.payload
+            key, event_id, payload = event.key, event.id.encode(), event.payload
+            sequence = event_id if event.place is None else event.number
             if _SAFE_KEY.fullmatch(key) is None:
                 key = _safe_key(key)
             subject = destination(event.object_type, event.operation)
@@ -65,7 +66,7 @@ class Frames:
                     _laid_out(event.own_headers) if event.own_headers else b"",
                     key,
                     prefix,
-                    sequence if event.place is None else event.place.encode(),
+                    event_id,
                     batch_id,
                     number,
                 )
@@ -87,11 +88,11 @@ class Frames:
         """One event with further headers, as a command; without an inbox nobody answers it."""
         headers = b"NATS/1.0\r\n%bOplog-Sequence: %b\r\n%bOplog-Key: %b\r\n%b%b\r\n%b\r\n" % (
             _laid_out(event.constant_headers),
-            event.id.encode(),
+            event.number,
             _laid_out(event.own_headers),
             _safe_key(event.key),
             self._id_prefix,
-            (event.place or event.id).encode(),
+            event.id.encode(),
             more,
         )
         subject = self._encoded(self._subject.destination(event.object_type, event.operation), event)

@@ -30,11 +30,11 @@ class Requests:
             headers[name] = value.decode()
         if self._as_array:
             body = b"[" + b",".join([event.payload for event in events]) + b"]"
-            webhook_id = f"{self._id_prefix}-{first.place or first.id}-{last.place or last.id}"
+            webhook_id = f"{self._id_prefix}-{first.id}-{last.id}"
             if dict(last.constant_headers).get("content-type") == CLOUDEVENTS:
                 headers["content-type"] = CLOUDEVENTS_BATCH
         else:
-            body, webhook_id = first.payload, f"{self._id_prefix}-{first.place or first.id}"
+            body, webhook_id = first.payload, f"{self._id_prefix}-{first.id}"
             headers["Nats-Subject"] = self._subject.destination(first.object_type, first.operation)
             headers["Oplog-Key"] = quote(first.key, safe="/!#$&'()*+,:;=?@[]~")
         headers["Nats-Msg-Id"] = headers["webhook-id"] = webhook_id
