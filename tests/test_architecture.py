@@ -19,8 +19,20 @@ WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durati
 CONTRACTS = WORDS | {"sink", "state"}
 REDIS = {"redis_nodes"}  # what a Redis URL means and how its server is found: the same for the store and for sinks
 READING = WORDS | {"lease", "state", "status"}
-KEEPING = {"by_key", "choice", "closing", "codec", "dead_letters", "handoff", "lanes", "lease", "offsets", "refusals"}
-DELIVERING = CONTRACTS | KEEPING | {"source", "spec", "status"}
+KEEPING = {
+    "beliefs",
+    "by_key",
+    "choice",
+    "closing",
+    "codec",
+    "dead_letters",
+    "handoff",
+    "lanes",
+    "lease",
+    "offsets",
+    "refusals",
+}
+DELIVERING = CONTRACTS | KEEPING | {"attachments", "source", "spec", "status"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -38,13 +50,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dead_letters": WORDS | {"codec", "lease", "sink"},
     "closing": set(),
     "garbage": set(),
+    "attachments": READING | {"closing", "codec", "source"},
     "wishes": WORDS | {"state"},
     "watch": WORDS | {"lease", "state", "wishes"},
     "snapshot_pages": READING | {"source", "wishes"},
     "interlude": DELIVERING | {"garbage", "pipeline", "snapshot_pages", "wishes"},
     "replay_pages": READING | {"source", "wishes"},
-    "spec": CONTRACTS | {"codec", "source", "wishes"},
+    "spec": CONTRACTS | {"attachments", "codec", "source", "wishes"},
     "offsets": CONTRACTS | {"choice", "dead_letters", "lease", "spec"},
+    "beliefs": CONTRACTS | {"lease", "spec"},
     "refusals": CONTRACTS | {"dead_letters", "lease", "spec", "status"},
     "delivery": DELIVERING,
     "pipeline": DELIVERING | {"delivery", "garbage"},
@@ -64,6 +78,7 @@ PURE = [
     "errors.py",
     "templates.py",
     "values.py",
+    "attachments/references.py",
     "codec/binary.py",
     "codec/dead_letters.py",
     "codec/encode.py",

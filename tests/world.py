@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from oplogbridge.attachments.spec import AttachmentsSpec
 from oplogbridge.clock import Clock
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.subjects import Filter
@@ -58,6 +59,7 @@ class PipelineChoice:
     settings: BaseModel | None = None
     letters: BaseModel | None = None  # settings of the dead letters' memory sink; None: on_rejected: stop
     format: Any = "cloudevents"
+    attachments: AttachmentsSpec | None = None
 
 
 class World:
@@ -276,6 +278,7 @@ class Instance:
             make_sink=make(choice.plugin, settings, ""),
             make_dead_letters=letters,
             dead_letters_hold_position=letters_hold_position,
+            attachments=choice.attachments,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from oplogbridge.attachments.spec import AttachmentsSpec
 from oplogbridge.clock import Clock
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.fields import FieldPaths, FieldRules
@@ -121,6 +122,7 @@ def pipeline_of(
         make_sink=_builder(pipeline.sink, SinkContext(owner, name, pipeline.source, source_id)),
         make_dead_letters=dead_letters,
         dead_letters_hold_position=letters_hold_position,
+        attachments=_attachments(settings.sources[pipeline.source], name, pipeline),
         made_from=(pipeline, replay),
     )
 
@@ -186,6 +188,28 @@ def _field_rules(pipeline: PipelineSettings) -> dict[str, FieldRules]:
         object_type: FieldRules(FieldPaths(chosen.drop, chosen.hash), secret)
         for object_type, chosen in pipeline.fields.items()
     }
+
+
+def _attachments(source: SourceSettings, name: str, pipeline: PipelineSettings) -> AttachmentsSpec | None:
+    wanted = pipeline.attachments
+    if wanted is None:
+        return None
+    return AttachmentsSpec(
+        pipeline=name,
+        store=wanted.store,
+        types=frozenset(wanted.types or ()),
+        fields=wanted.fields,
+        hidden={
+            type_: frozenset(path.partition(".")[0] for path in (*rules.drop, *rules.hash))
+            for type_, rules in pipeline.fields.items()
+        },
+        size_max=wanted.size_max,
+        timeout_seconds=wanted.timeout,
+        deadline_seconds=wanted.deadline,
+        has_urls=source.api == "v4",
+        allow_http=source.url.startswith("http:"),
+        format=pipeline.format,
+    )
 
 
 def _builder(choice: SinkChoice, context: SinkContext) -> Callable[[], Sink]:

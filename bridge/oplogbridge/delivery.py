@@ -12,11 +12,13 @@ from functools import partial
 
 import structlog
 
+from oplogbridge.attachments.attaching import Attachments
+from oplogbridge.beliefs import check_both, position_before
 from oplogbridge.by_key import ByKey
 from oplogbridge.choice import GoOn, ResolveStart, Stop, choose_offset, mark_of
 from oplogbridge.clock import Clock
 from oplogbridge.closing import given_up, to_the_end
-from oplogbridge.errors import Misconfigured, Rejected, Unavailable
+from oplogbridge.errors import Misconfigured, Rejected
 from oplogbridge.handoff import Handoff, Part, parts_of
 from oplogbridge.lease import Lease
 from oplogbridge.refusals import Refusals
@@ -25,7 +27,7 @@ from oplogbridge.source.start import Pages, resolve
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import StateStore, Stored
 from oplogbridge.status import PipelineStatus
-from oplogbridge.values import Batch, Event, Position
+from oplogbridge.values import Batch, Position
 
 HEARTBEAT_SECONDS = 10.0  # how long an idle pipeline may not know that its destination or its store lost something
 SAVE_SECONDS = 0.25  # how old a stored offset may be while the bridge is behind
@@ -50,6 +52,7 @@ class Delivery:
         on_progress: Callable[[Part], None],
         jitter: Callable[[], float],
         delivered: frozenset[int],
+        attachments: Attachments | None = None,
         until_caught_up: bool = False,
     ) -> None:
         """Of this lease, also from an earlier delivery: `saved` is the last acknowledged save or the resolved start,
@@ -72,6 +75,7 @@ class Delivery:
         self._make_by_key = partial(
             ByKey, sink, spec.traits, self, lease=lease, clock=clock, jitter=jitter, status=status
         )
+        self._attachments = attachments
         self._by_key: ByKey | None = None  # else one write after the other
         self._delivered = delivered
         self.saved = saved
@@ -115,6 +119,9 @@ class Delivery:
         handoff = self._handoff
         reading = asyncio.create_task(self._read_ahead(offset))
         preparing = asyncio.create_task(self._prepare_next())
+        beside = []  # attachments that are still to come
+        if self._attachments is not None:
+            beside.append(asyncio.create_task(self._attachments.keep_trying(self._handoff.fail)))
         by_key = self._by_key
         if by_key is not None:
             by_key.start()
@@ -150,7 +157,7 @@ class Delivery:
                 await self.save(self._unsaved_offset)
         finally:
             self._writing = False
-            await given_up([reading, preparing])
+            await given_up([reading, preparing, *beside])
             if by_key is not None:
                 await by_key.end()
 
@@ -172,7 +179,8 @@ class Delivery:
 
     async def close(self) -> None:
         """Close both sinks to the end, also when cancelled meanwhile: half closed they would keep their connections."""
-        await to_the_end([self._sink.close(), self._refusals.close()])
+        media = [] if self._attachments is None else [self._attachments.close()]
+        await to_the_end([self._sink.close(), self._refusals.close(), *media])
 
     # The stages before the write -----------------------------------------------------------------------------------
 
@@ -182,6 +190,8 @@ class Delivery:
             while True:
                 page = await self._pages.page(offset)
                 offset = page.next_offset
+                if self._attachments is not None:
+                    page = await self._attachments.attached(page)
                 parts = deque(parts_of(page, self._spec.codec, self._spec.traits))
                 del page  # 1.5 MB, which would be kept for as long as the hand-off is full
                 while parts:
@@ -211,7 +221,10 @@ class Delivery:
                 self._position = await self._sink.write(batch)
             except Rejected as rejected:
                 event = rejected.event
-                self._position = await self._position_after(event, is_first=event.sequence == events[0].sequence)
+                is_first, holds_position = event is events[0], self._spec.traits.holds_position
+                self._position = await position_before(
+                    event, self._sink, self._position, is_first=is_first, holds_position=holds_position
+                )
                 earlier = [one for one in events if one.sequence < event.sequence]
                 earlier_bytes = sum([len(one.payload) for one in earlier])
                 self._status.delivered(earlier, earlier_bytes)
@@ -224,21 +237,6 @@ class Delivery:
                 self._status.observe_write_seconds(self._clock.monotonic() - started_at)
                 self._status.delivered(events, payload_bytes)
                 return
-
-    async def _position_after(self, rejected: Event, *, is_first: bool) -> Position | None:
-        """The sink's position behind what came before the rejected event. A destination that lost that part just now
-        shows another; saved as the mark, it would make us believe that the lost entries were filtered out."""
-        position = await self._sink.position()
-        if is_first or not self._spec.traits.holds_position:
-            as_promised = position == self._position
-        else:
-            as_promised = position is not None and position.offset == rejected.sequence
-        if not as_promised:
-            raise Unavailable(
-                f"the destination's position is {position}, after all before sequence {rejected.sequence} was written: "
-                "reopening"
-            )
-        return position
 
     async def set_aside(self, rejected: Rejected) -> None:
         event = rejected.event
@@ -285,12 +283,7 @@ class Delivery:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
         elif now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
-            position = await self._sink.position()
-            if position != self._position:
-                raise Unavailable(f"the destination's position changed from {self._position} to {position}: reopening")
-            stored = await self._store.load(self._spec.source, self._lease.token, self._spec.name)
-            if stored != self._stored:
-                raise Unavailable("the stored offset is not what this process saved: reopening")
+            await check_both(self._spec, self._sink, self._position, self._store, self._stored, self._lease)
 
     def _from_offset(self) -> int:
         """The position that the sink must have. A sink that has none, or cannot show it, takes the stored offset."""

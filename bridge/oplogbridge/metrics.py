@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 from oplogbridge.source.start import unix_seconds
 from oplogbridge.status import BridgeStatus, PipelineState, PipelineStatus
 
-PIPELINE_STATES: tuple[PipelineState, ...] = ("waiting", "opening", "running", "retrying", "stopped", "finished")
+PIPELINE_STATES: tuple[PipelineState, ...] = get_args(PipelineState)
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -117,6 +118,15 @@ class _StatusCollector(Collector):
             for name in PIPELINE_STATES:
                 state.add_metric([*own, name], name == pipeline.state)
         yield from (offset, waiting, lag, state)
+        told = CounterMetricFamily(
+            "oplog_bridge_attachments", "attachments by what became of them", labels=[*labels, "state"]
+        )
+        coming = GaugeMetricFamily("oplog_bridge_attachments_waiting", "attachments still to come", labels=labels)
+        for pipeline in self._status.pipelines.values():
+            for became, count in pipeline.attachments.items():
+                told.add_metric([*_labels(pipeline), became], count)
+            coming.add_metric(_labels(pipeline), pipeline.attachments_waiting)
+        yield from (told, coming)
 
 
 def lag_seconds(pipeline: PipelineStatus, unix_now: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import structlog
 
+from oplogbridge.attachments.attaching import Attachments
 from oplogbridge.backoff import Backoff
 from oplogbridge.clock import Clock
 from oplogbridge.delivery import Delivery
@@ -108,6 +109,7 @@ class Pipeline:
                 on_progress=self._note_progress,
                 jitter=self._jitter,
                 delivered=self._delivered,
+                attachments=self._attachments(),
                 until_caught_up=self._until_caught_up,
             )
             offset = await delivery.open()
@@ -144,6 +146,20 @@ class Pipeline:
             if delivery is not None:
                 self._saved, self._delivered = delivery.saved, delivery.delivered
                 await delivery.close()
+
+    def _attachments(self) -> Attachments | None:
+        if self._spec.attachments is None:
+            return None
+        return Attachments(
+            self._spec.attachments,
+            accepts=self._spec.codec.accepts,
+            pages=self._pages,
+            store=self._store,
+            lease=self._lease,
+            clock=self._clock,
+            jitter=self._jitter,
+            status=self._status,
+        )
 
     def stop(self) -> None:
         """Drain: a write in flight is finished and saved; anything else is given up at once."""

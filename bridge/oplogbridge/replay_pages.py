@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from oplogbridge.clock import Clock
 from oplogbridge.source.asking import Patience
-from oplogbridge.source.reader import Reader
+from oplogbridge.source.reader import Client, Reader, T
 from oplogbridge.values import Page
 from oplogbridge.wishes import Narrowing, Replay
 
@@ -30,6 +30,9 @@ class ReplayPages:
 
     async def tail(self) -> Page:
         return await self._reader.tail()
+
+    async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        return await self._reader.ask(question)
 
 
 def cut(page: Page, to_offset: int, accepted: Callable[[str, str, str], bool] | None) -> Page:

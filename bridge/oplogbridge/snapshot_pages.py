@@ -7,7 +7,7 @@ from the snapshot's offset on (docs/adr/0016).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -17,7 +17,7 @@ from oplogbridge.errors import Misconfigured
 from oplogbridge.lease import Lease
 from oplogbridge.source.answers import Answer, AnswerTooLarge
 from oplogbridge.source.asking import Patience
-from oplogbridge.source.reader import Reader
+from oplogbridge.source.reader import Client, Reader, T
 from oplogbridge.state import LeaseToken, StateStore
 from oplogbridge.values import Entry, Page
 from oplogbridge.wishes import Interlude
@@ -79,6 +79,9 @@ class SnapshotPages:
 
     async def tail(self) -> Page:
         return await self._reader.tail()
+
+    async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        return await self._reader.ask(question)
 
     async def page(self, offset: int) -> Page:
         """Waits out every fault that may pass.

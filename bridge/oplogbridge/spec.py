@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from oplogbridge.attachments.spec import AttachmentsSpec
 from oplogbridge.codec.encode import Codec
 from oplogbridge.sink import Sink, SinkTraits
 from oplogbridge.source.reader import ClosableClient
@@ -26,6 +27,7 @@ class PipelineSpec:
     make_sink: Callable[[], Sink]
     make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
     dead_letters_hold_position: bool = True  # False: a crash between a letter and its save doubles the letter
+    attachments: AttachmentsSpec | None = None
     made_from: object = None  # equal where the configuration says the same: then a reload leaves the pipeline alone
 
 

@@ -88,6 +88,8 @@ class PipelineStatus:
     writes: int = 0
     retries: int = 0
     rewinds: int = 0  # the destination lost acknowledged writes
+    attachments: dict[str, int] = field(default_factory=dict)  # told in events, or ended later, by state
+    attachments_waiting: int = 0  # that are still to come
     observe_write_seconds: Callable[[float], None] = _ignore
 
     def delivered(self, events: Sequence[Event], payload_bytes: int) -> None:

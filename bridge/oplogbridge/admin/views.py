@@ -87,6 +87,8 @@ def _pipeline(pipeline: PipelineStatus, unix_now: float) -> dict[str, Any]:
         "dead_letters": pipeline.dead_letters,
         "retries": pipeline.retries,
         "rewinds": pipeline.rewinds,
+        "attachments": pipeline.attachments,
+        "attachments_waiting": pipeline.attachments_waiting,
         "lag_entries": pipeline.entries_waiting,
         "lag_seconds": lag_seconds(pipeline, unix_now),
     }

@@ -34,6 +34,7 @@ def cross_check(
         if isinstance(source, str) and source in sources:
             yield from _subjects_of_others(name, source, pipeline.get("filter"))
             yield from _start_without_tail(name, sources[source], pipeline.get("start"))
+            yield from _attachments_without_fields(name, sources[source], pipeline.get("attachments"))
         if pipeline.get("on_rejected") == "dead_letter" and "dead_letter" not in pipeline:
             text = "is required with on_rejected: dead_letter (a sink: kind, and its keys)"
             yield Problem(("pipelines", name, "dead_letter"), text)
@@ -85,6 +86,13 @@ def _start_without_tail(pipeline: str, source: Any, start: object) -> Iterator[P
     if start != "earliest" and not start.isdecimal():
         text = "must be earliest or a sequence: API v1 cannot show its newest entries"
         yield Problem(("pipelines", pipeline, "start"), text)
+
+
+def _attachments_without_fields(pipeline: str, source: Any, attachments: Any) -> Iterator[Problem]:
+    is_v1 = isinstance(source, dict) and source.get("api") == "v1"
+    if is_v1 and isinstance(attachments, dict) and not attachments.get("fields"):
+        text = "is required with api: v1, whose entries show an attachment's bare id: {type: [field, …]}"
+        yield Problem(("pipelines", pipeline, "attachments", "fields"), text)
 
 
 def _subjects_of_others(pipeline: str, source: str, wanted: Any) -> Iterator[Problem]:

@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from oplogbridge.codec.payloads import Format, Mode
+from oplogbridge.config.attachment_settings import AttachmentSettings
 from oplogbridge.config.checks import (
     BRIDGE_NAME_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
@@ -148,6 +149,9 @@ class PipelineSettings(Model):
     mode: Mode = Field(default="structured", description="of format cloudevents: binary has attributes in headers")
     tombstones: bool = Field(default=False, description="Kafka: behind a delete, a record of its key without a value")
     fields_secret: FieldsSecret | None = Field(default=None, description="keys the hashes of hash under fields")
+    attachments: AttachmentSettings | None = Field(
+        default=None, description="photos, signatures and files are fetched into a store"
+    )
     fields: Mapping[Word, FieldSettings] = Field(default={}, description="what is dropped or hashed, by object type")
 
     @field_validator("guarantee")
@@ -179,6 +183,13 @@ class PipelineSettings(Model):
             if "operation" in Template(info.data.get("key", ""), fields=KEY_FIELDS).varies:
                 raise ValueError("need a key without {operation}: a delete must have the key of what it deletes")
         return tombstones
+
+    @field_validator("attachments")
+    @classmethod
+    def _has_room_for_them(cls, value: AttachmentSettings | None, info: ValidationInfo) -> AttachmentSettings | None:
+        if value is not None and info.data.get("format") == "raw":
+            raise ValueError("need another format than raw: it delivers entries as received, without a reference")
+        return value
 
     @field_validator("fields")
     @classmethod

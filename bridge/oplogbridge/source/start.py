@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from oplogbridge.errors import Misconfigured
 from oplogbridge.values import OFFSET_EARLIEST, OFFSET_MAX, Page
 
+T = TypeVar("T")
 CLOCK_SLIP_SECONDS = 2  # a sequence's second and `updated_at` come from two clocks at the vendor
 
 
@@ -24,6 +26,8 @@ class Pages(Protocol):
     async def page(self, offset: int) -> Page: ...
 
     async def tail(self) -> Page: ...
+
+    async def ask(self, question: Callable[[Any], Awaitable[T]]) -> T: ...
 
 
 async def resolve(start: Start, pages: Pages) -> int:
