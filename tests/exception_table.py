@@ -25,7 +25,7 @@ from oplogbridge.errors import BridgeError
 from oplogbridge.redis_nodes.address import redis_address
 from oplogbridge.state.redis_link import RedisLink
 from oplogbridge.state.sqlite_file import translated as sqlite_translated
-from oplogbridge_sinks.file.sink import _translate as file_translate
+from oplogbridge_sinks.file.failures import translate as file_translate
 from oplogbridge_sinks.kafka.failures import translate as kafka_translate
 from oplogbridge_sinks.nats.answers import Failed
 from oplogbridge_sinks.nats.failures import refusal, translate

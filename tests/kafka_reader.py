@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 
 _DECIDED_WITHIN_SECONDS = 30.0
 
@@ -67,6 +67,21 @@ async def add_partitions(bootstrap_servers: str, topic: str, count: int) -> None
 async def write_record(bootstrap_servers: str, topic: str, key: bytes, value: bytes | None) -> None:
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
         await producer.send_and_wait(topic, value, key=key)
+
+
+async def cut_front(bootstrap_servers: str, topic: str, kept: int) -> None:
+    """Delete all but the last so many records of a topic with one partition, as retention does."""
+    partition = TopicPartition(topic, 0)
+    async with _consumer(bootstrap_servers, "read_committed") as consumer, admin(bootstrap_servers) as client:
+        consumer.assign([partition])
+        offsets = []
+        while (
+            len(offsets) < kept
+            or await consumer.position(partition) < (await consumer.end_offsets([partition]))[partition]
+        ):
+            for batch in (await consumer.getmany(partition, timeout_ms=200)).values():
+                offsets += [record.offset for record in batch]
+        await client.delete_records({partition: RecordsToDelete(before_offset=offsets[-kept])})
 
 
 async def read_committed(bootstrap_servers: str, topic: str) -> list[Record]:

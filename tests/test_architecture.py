@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BRIDGE, SINKS = ROOT / "bridge" / "oplogbridge", ROOT / "sinks" / "oplogbridge_sinks"
 
-WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durations"}
+WORDS = {"values", "errors", "clock", "backoff", "templates", "nearest", "durations", "identity"}
 CONTRACTS = WORDS | {"sink", "state"}
 REDIS = {"redis_nodes"}  # what a Redis URL means and how its server is found: the same for the store and for sinks
 READING = WORDS | {"lease", "state", "status"}
@@ -76,6 +76,7 @@ PURE = [
     "backoff.py",
     "choice.py",
     "errors.py",
+    "identity.py",
     "templates.py",
     "values.py",
     "attachments/references.py",

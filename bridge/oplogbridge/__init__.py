@@ -4,7 +4,7 @@ What a sink's author needs is here; the contract suites are in `oplogbridge.test
 """
 
 from oplogbridge.errors import BridgeError, ConfigError, Fenced, Misconfigured, Rejected, Unavailable
-from oplogbridge.sink import Refused, Sink, SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.sink import Delivered, DestinationReader, Lane, Refused, Sink, SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
 
 __version__ = "0.1.0"
@@ -13,8 +13,11 @@ __all__ = [
     "Batch",
     "BridgeError",
     "ConfigError",
+    "Delivered",
+    "DestinationReader",
     "Event",
     "Fenced",
+    "Lane",
     "Misconfigured",
     "Position",
     "Refused",

@@ -6,13 +6,14 @@ owns its protocol: it connects, fences, writes atomically and says which error m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import msgspec
 from pydantic import BaseModel
 
-from oplogbridge.values import Batch, Event, Position
+from oplogbridge.values import Batch, Event, Headers, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,52 @@ class Cautious(Protocol):
         one line each, which ends in the next step. Raises as `open` does."""
 
 
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """One event as it stands at a destination. None where the destination does not show that part."""
+
+    sequence: int | None  # None: not an event of ours, or no longer
+    id: str | None  # the event's: its sequence in plain decimal, or a place
+    key: bytes | None
+    payload: bytes | None  # None: a tombstone
+    lane: str  # within which the destination keeps an order: a partition, a stream, a file
+    at: str  # where in the lane it stands, for messages
+    headers: Headers = ()
+    place: str | None = None  # as `Event.place`: it stands beside the log
+    replay: str | None = None  # the replay that delivered it once more
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What a reader knows of a lane without reading it."""
+
+    name: str
+    first_kept: int | None  # the lowest sequence that retention has left; what lies below it is trimmed, not missing
+    thinned: str = ""  # why events may be gone from the middle by the destination's own rule, such as compaction
+
+
+class DestinationReader(Protocol):
+    """Reads what stands at a destination, beside whoever writes there: it fences nobody, writes nothing, and makes
+    nothing that stays. Used by one task at a time. Every method raises `Unavailable` or `Misconfigured` as their names
+    say, within a deadline of its own (`pages`: for each page).
+    """
+
+    async def open(self) -> Sequence[Lane]:
+        """Connect, and look where each lane begins and ends now: what comes later is not read. A destination that is
+        not there yet has no lanes."""
+
+    def pages(self, lane: Lane, from_sequence: int, to_sequence: int) -> AsyncIterator[Sequence[Delivered]]:
+        """The events of [from_sequence, to_sequence) in the lane's own order, in pages of a few MiB, of which none is
+        kept. Those without a sequence come whatever the range is, wherever they are met; so do events that stand out
+        of order. Only what is committed. Lanes may be read in turns, each by an iterator of its own, one page at a
+        time."""
+
+    def lane_of(self, event: Event) -> str:
+        """The name of the lane in which this event belongs, whether there is such a lane or not. After `open`."""
+
+    async def close(self) -> None:
+        """Release everything. Never raises. May come twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class SinkPlugin:
     """What an entry point of the group `oplogbridge.sinks` names.
@@ -144,3 +191,6 @@ class SinkPlugin:
     # Of settings and a name (a-z, 0-9, _ and -): which of them differ for a replay, when nobody says where it goes. A
     # destination that takes what it had before goes without; else this leads to another one, which may be made.
     aside: Callable[[Any, str], Mapping[str, Any]] = lambda _settings, _name: {}
+    # Reads the destination back, for `verify`. What it must be allowed besides `permissions` is said in the same way.
+    reader: Callable[[Any, SinkContext], DestinationReader] | None = None
+    reader_permissions: Callable[[Any, SinkContext], list[str]] = lambda _settings, _context: []

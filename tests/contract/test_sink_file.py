@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from oplogbridge import Event
-from oplogbridge.testing import Delivered, SinkContract, SinkRig
+from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge_sinks.file import FileSettings, plugin
 
 NO_SERVER = "nothing is connected: the disk is asked by this process itself"
@@ -62,3 +62,12 @@ class TestFileSink(SinkContract):
         directory = tmp_path / "out"
         directory.mkdir()
         return FileRig(directory)
+
+
+class TestFileReader(SinkReaderContract):
+    waived: ClassVar = {
+        "test_what_retention_has_taken_is_known_to_be_trimmed": "a file keeps everything",
+        "test_a_destination_that_is_down_is_said_to_be": NO_SERVER,
+    }
+
+    rig = TestFileSink.rig

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from kafka_reader import make_topic, read_committed, write_record
-from oplogbridge import Event, Sink
-from oplogbridge.testing import Delivered, SinkContract, SinkRig
+from kafka_reader import cut_front, make_topic, read_committed, write_record
+from oplogbridge import DestinationReader, Event, Sink
+from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge.testing.sink_rig import SOURCE_ID
 from oplogbridge_sinks.kafka import KafkaSettings, plugin
@@ -45,6 +45,12 @@ class KafkaRig(SinkRig):
 
     def sink(self, source_id: str = SOURCE_ID, owner: str = "bridge.orders") -> Sink:
         return super().sink(source_id, f"{self.name}.{owner}")  # the server is shared, the destination is not
+
+    def reader(self, owner: str = "bridge.orders") -> DestinationReader:
+        return super().reader(f"{self.name}.{owner}")
+
+    async def trim(self, kept: int) -> None:
+        await cut_front(self.server.bootstrap_servers, self.topic, kept)
 
     async def read_back(self) -> list[Delivered]:
         records = await read_committed(self.server.bootstrap_servers, self.topic)
@@ -116,6 +122,10 @@ class TestKafkaSink(SinkContract):
     @pytest.fixture
     async def rig(self, make_rig: Callable[[str], KafkaRig]) -> KafkaRig:
         return make_rig("zstd")
+
+
+class TestKafkaReader(SinkReaderContract):
+    rig = TestKafkaSink.rig
 
 
 class TestKafkaSinkWithEventsThatAreTooLarge:

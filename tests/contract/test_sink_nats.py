@@ -11,7 +11,7 @@ import pytest
 
 from nats_reader import OURS, read_stream, stream_client
 from oplogbridge import Event, SinkContext
-from oplogbridge.testing import Delivered, SinkContract, SinkRig
+from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge_sinks.nats import NatsSettings, plugin
 from services import NatsServer
@@ -57,6 +57,10 @@ class NatsRig(SinkRig):
             for one in kept[:-1]:
                 await jetstream.publish(one.subject, one.data, headers={name: v.decode() for name, v in one.headers})
 
+    async def trim(self, kept: int) -> None:
+        async with stream_client(self.server.url_for("reader", "reads")) as jetstream:
+            await jetstream.purge_stream(self.stream, keep=kept)
+
     async def restart(self) -> None:
         await asyncio.to_thread(self.server.kill)
         await asyncio.to_thread(self.server.restart)
@@ -91,11 +95,14 @@ def settings_of(name: str, port: int) -> NatsSettings:
     )
 
 
-def least_rights(name: str) -> dict[str, Any]:
+def least_rights(name: str, *, reads: bool = False) -> dict[str, Any]:
     """A server with a user who has exactly what `check --connect` tells an operator to grant, for the whole suite."""
     context = SinkContext(owner="bridge.orders", pipeline="orders", source="shop", source_id="any")
-    granted = dict(line.split(": ") for line in plugin.permissions(settings_of(name, 4222), context))
-    permissions = {right: subjects.split(", ") for right, subjects in granted.items()}
+    told = plugin.permissions(settings_of(name, 4222), context)
+    told += plugin.reader_permissions(settings_of(name, 4222), context) if reads else []
+    permissions: dict[str, list[str]] = {}
+    for right, subjects in (line.split(": ") for line in told):
+        permissions.setdefault(right, []).extend(subjects.split(", "))
     bridge = {"user": "bridge", "password": PASSWORD, "permissions": permissions}
     return {"authorization": {"users": [bridge, {"user": "reader", "password": "reads"}]}}
 
@@ -123,3 +130,17 @@ class TestNatsSinkOnAnOldServer(SinkContract):
         server = own_nats(config=least_rights(unique), old=True)
         async with FaultProxy("127.0.0.1", server.port) as proxy:
             yield NatsRig(server, proxy, unique)
+
+
+class TestNatsReader(SinkReaderContract):
+    @pytest.fixture
+    async def rig(self, own_nats: Callable[..., NatsServer], unique: str) -> AsyncIterator[NatsRig]:
+        server = own_nats(config=least_rights(unique, reads=True))
+        async with FaultProxy("127.0.0.1", server.port) as proxy:
+            yield NatsRig(server, proxy, unique)
+
+
+class TestNatsReaderOnAnOldServer(SinkReaderContract):
+    """One message after the other."""
+
+    rig = TestNatsSinkOnAnOldServer.rig

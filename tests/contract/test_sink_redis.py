@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from oplogbridge import Event, SinkContext
-from oplogbridge.testing import Delivered, SinkContract, SinkRig
+from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge_sinks.redis import RedisSettings, plugin
 from services import RedisCluster, RedisServer
@@ -46,6 +46,14 @@ class RedisRig(SinkRig):
         (line,) = plugin.permissions(self.settings, context)
         user = self.settings.url.get_secret_value().split("//")[1].split(":")[0]
         await self.client.execute_command(*line.replace("<user>", user).replace("<password>", PASSWORD).split())
+
+    async def may_read(self) -> None:
+        (line,) = self.plugin.reader_permissions(self.settings, SinkContext("any", "orders", "shop", "any"))
+        user = self.settings.url.get_secret_value().split("//")[1].split(":")[0]
+        await self.client.execute_command(*line.replace("<user>", user).split())
+
+    async def trim(self, kept: int) -> None:
+        await self.client.xtrim(self.stream, maxlen=kept, approximate=False)
 
     async def read_back(self) -> list[Delivered]:
         entries = await self.client.xrange(self.stream)
@@ -126,3 +134,11 @@ class TestRedisSinkInACluster(SinkContract):
             rig = RedisRig(server, proxy, client, unique, cluster=cluster)
             await rig.grant()
             yield rig
+
+
+class TestRedisReader(SinkReaderContract):
+    rig = TestRedisSink.rig
+
+
+class TestRedisReaderInACluster(SinkReaderContract):
+    rig = TestRedisSinkInACluster.rig

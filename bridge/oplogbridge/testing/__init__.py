@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from oplogbridge.testing.memory import MemorySettings, MemorySink
     from oplogbridge.testing.memory_destination import MemoryDestination
     from oplogbridge.testing.sink_contract import SinkContract
+    from oplogbridge.testing.sink_reading import SinkReaderContract
     from oplogbridge.testing.sink_rig import Delivered, SinkRig, make_batch, make_event
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MemorySettings",
     "MemorySink",
     "SinkContract",
+    "SinkReaderContract",
     "SinkRig",
     "make_batch",
     "make_event",
@@ -32,6 +34,7 @@ _MODULES = {
     "MemoryDestination": "memory_destination",
     "Memory": "memory",
     "SinkContract": "sink_contract",
+    "SinkReader": "sink_reading",
 }  # by how a name begins; the rest is in `sink_rig`
 
 if "pytest" in sys.modules:
@@ -40,7 +43,14 @@ if "pytest" in sys.modules:
     sys.modules["pytest"].register_assert_rewrite(
         *[
             f"oplogbridge.testing.{name}"
-            for name in ("sink_contract", "sink_delivers", "sink_positions", "sink_survives", "sink_rig")
+            for name in (
+                "sink_contract",
+                "sink_delivers",
+                "sink_positions",
+                "sink_survives",
+                "sink_reading",
+                "sink_rig",
+            )
         ]
     )
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from oplogbridge.errors import BridgeError, Unavailable
-from oplogbridge.sink import Sink, SinkContext, SinkPlugin, SinkTraits
+from oplogbridge.sink import DestinationReader, Sink, SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
 
 SOURCE_ID = "https://run.example.com/api/v4/533bda53027894f69b001055"
@@ -79,6 +79,18 @@ class SinkRig(ABC):
         """Another sink onto the same destination: a predecessor, a successor, a restart."""
         context = SinkContext(owner=owner, pipeline="orders", source="shop", source_id=source_id)
         return self.plugin.build(self.settings, context)
+
+    def reader(self, owner: str = "bridge.orders") -> DestinationReader:
+        """What the sink comes with to read its destination back."""
+        assert self.plugin.reader is not None, f"{self.plugin.kind} has no reader"
+        return self.plugin.reader(self.settings, SinkContext(owner, "orders", "shop", SOURCE_ID))
+
+    async def may_read(self) -> None:  # noqa: B027 - most need no more
+        """Grant what a reader must be allowed besides."""
+
+    async def trim(self, kept: int) -> None:
+        """Take away from the front, as the destination's own retention does, all but the last `kept` events."""
+        raise NotImplementedError
 
     @abstractmethod
     async def read_back(self) -> list[Delivered]:

@@ -12,50 +12,28 @@ opening here is refused where other destinations fence. One file belongs to one 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, field_validator
-
-from oplogbridge.errors import BridgeError, Misconfigured, Unavailable
+from oplogbridge.errors import Unavailable
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
-from oplogbridge.templates import Template
 from oplogbridge.values import Batch, Event, Position
+from oplogbridge_sinks.file.failures import DEADLINE_SECONDS, translate
 from oplogbridge_sinks.file.log import Log
+from oplogbridge_sinks.file.reading import FileReader
+from oplogbridge_sinks.file.settings import FileSettings, path_of
 
 T = TypeVar("T")
 
-PATH_FIELDS = frozenset({"source", "pipeline"})
-DEADLINE_SECONDS = 30.0  # a disk that takes longer for a batch is treated as gone
 CLOSE_SECONDS = 5.0
-
-_PERSON_MENDS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-    | {errno.ENAMETOOLONG, errno.ENOTSUP, errno.ENOLCK}
-)
-
-
-class FileSettings(BaseModel, frozen=True, extra="forbid"):
-    path: str  # a template over {source} and {pipeline}; its directory must exist
-
-    @field_validator("path")
-    @classmethod
-    def _is_template(cls, path: str) -> str:
-        Template(path, fields=PATH_FIELDS)
-        if path == "" or path.endswith("/") or "\0" in path:
-            raise ValueError("must name a file")
-        return path
 
 
 class FileSink:
     """The rim: one worker thread does the blocking work, one piece after the other."""
 
     def __init__(self, settings: FileSettings, context: SinkContext) -> None:
-        constants = {"source": context.source, "pipeline": context.pipeline}
-        self._path = Template(settings.path, fields=PATH_FIELDS, constants=constants, escape=_escape).fill({})
+        self._path = path_of(settings, context)
         self._context = context
         self._log: Log | None = None
         self._worker: ThreadPoolExecutor | None = None
@@ -103,28 +81,8 @@ class FileSink:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
-        except TimeoutError as error:
-            raise Unavailable(
-                f"{self.destination}: the disk did not answer in {DEADLINE_SECONDS:g}s; it will be tried again"
-            ) from error
-        except OSError as error:
-            raise _translate(error, self.destination) from error
-
-
-def _escape(value: str) -> str:
-    """Of a name in a path: it must neither leave the directory nor end the string."""
-    if value.strip(".") == "":
-        return value.replace(".", "%2E")
-    return "".join(f"%{ord(char):02X}" if char in "/\\%" or ord(char) < 32 else char for char in value)
-
-
-def _translate(error: OSError, destination: str) -> BridgeError:
-    reason = os.strerror(error.errno) if error.errno else type(error).__name__
-    if error.errno in _PERSON_MENDS:
-        return Misconfigured(f"{destination}: {reason}; mend the path or its permissions")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the disk, a quota, a limit on the file's size
-        return Unavailable(f"{destination}: {reason}; it goes on when there is room again")
-    return Unavailable(f"{destination}: {reason}; it will be tried again")
+        except OSError as error:  # TimeoutError is one
+            raise translate(error, self.destination) from error
 
 
 def _permissions(settings: FileSettings, _context: SinkContext) -> list[str]:
@@ -140,4 +98,5 @@ plugin = SinkPlugin(
     build=FileSink,
     permissions=_permissions,
     aside=lambda settings, name: {"path": f"{settings.path}.replay-{name}"},
+    reader=FileReader,
 )

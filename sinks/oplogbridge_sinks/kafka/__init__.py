@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from oplogbridge.sink import Refused, SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.templates import Template
+from oplogbridge_sinks.kafka.reading import KafkaReader
 from oplogbridge_sinks.kafka.rights import permissions
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.sink import TRAITS, KafkaSink
@@ -31,6 +32,7 @@ plugin = SinkPlugin(
     build=KafkaSink,
     permissions=_permissions,
     aside=lambda _settings, _name: {"create": True},  # the same topics; a replay's checkpoint topic is its own
+    reader=KafkaReader,
 )
 
 __all__ = ["KafkaSettings", "KafkaSink", "plugin"]

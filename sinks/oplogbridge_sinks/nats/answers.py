@@ -36,6 +36,8 @@ class Ack(Answer, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
+    messages: int = 0
+    first_seq: int = 0
     last_seq: int = 0
 
 
@@ -53,6 +55,7 @@ class StreamConfig(msgspec.Struct, frozen=True):
     max_msgs_per_subject: int = -1
     max_msg_size: int = -1
     allow_atomic: bool = False
+    allow_direct: bool = False
     no_ack: bool = False
     sealed: bool = False
     persist_mode: str = ""
@@ -67,7 +70,9 @@ class StreamInfo(Answer, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
+    seq: int = 0
     hdrs: str = ""  # base64
+    data: str = ""  # base64
 
 
 class MessageAnswer(Answer, frozen=True):

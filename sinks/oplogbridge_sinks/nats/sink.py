@@ -24,8 +24,9 @@ from oplogbridge_sinks.nats import stream as streams
 from oplogbridge_sinks.nats.answers import Ack, Failed, decoded
 from oplogbridge_sinks.nats.failures import ERRORS, refusal, translate
 from oplogbridge_sinks.nats.frames import Frames, batch_headers, stream_subject, subject_template
+from oplogbridge_sinks.nats.reading import NatsReader, reader_permissions
 from oplogbridge_sinks.nats.settings import NatsSettings
-from oplogbridge_sinks.nats.stream import Stream
+from oplogbridge_sinks.nats.stream import Stream, stream_name
 from oplogbridge_sinks.nats.wire import NO_RESPONDERS, Wire
 
 EVENTS_MAX = 1_000  # of an atomic batch; a server refuses more
@@ -36,7 +37,7 @@ class NatsSink:
     def __init__(self, settings: NatsSettings, context: SinkContext) -> None:
         self._settings = settings
         self._context = context
-        self._name = _stream_name(settings, context)
+        self._name = stream_name(settings, context)
         self._destination = f"nats:{self._name}/{_shown(settings.subject, context)}"
         self._subject = subject_template(settings.subject, context)
         self._frames = Frames(self._subject, context, self._destination, ())
@@ -233,15 +234,6 @@ class NatsSink:
         return self._wire, self._stream
 
 
-def _stream_name(settings: NatsSettings, context: SinkContext) -> str:
-    constants = {"source": context.source, "pipeline": context.pipeline}
-    return Template(settings.stream, constants=constants, escape=_stream_word).constant or ""
-
-
-def _stream_word(value: str) -> str:
-    return token(value).replace("\\", "%5C")
-
-
 def _shown(subject: str, context: SinkContext) -> str:
     """The template for people, what varies still in braces."""
     constants = {"source": token(context.source), "pipeline": token(context.pipeline)}
@@ -249,7 +241,7 @@ def _shown(subject: str, context: SinkContext) -> str:
 
 
 def _permissions(settings: NatsSettings, context: SinkContext) -> list[str]:
-    stream = _stream_name(settings, context)
+    stream = stream_name(settings, context)
     api = [f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}"]
     if settings.create:
         api.append(f"$JS.API.STREAM.CREATE.{stream}")
@@ -271,4 +263,6 @@ plugin = SinkPlugin(
         "subject": f"replay.{name}.{settings.subject}",
         "create": True,
     },
+    reader=NatsReader,
+    reader_permissions=reader_permissions,
 )

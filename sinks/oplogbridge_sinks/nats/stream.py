@@ -14,8 +14,18 @@ from typing import Any, TypeVar
 
 from oplogbridge.errors import Misconfigured
 from oplogbridge.sink import SinkContext
+from oplogbridge.templates import Template, token
 from oplogbridge.values import OFFSET_UNKNOWN, Position, offset_of
-from oplogbridge_sinks.nats.answers import Answer, Failed, MessageAnswer, StreamConfig, StreamInfo, decoded, headers
+from oplogbridge_sinks.nats.answers import (
+    Answer,
+    Failed,
+    Message,
+    MessageAnswer,
+    StreamConfig,
+    StreamInfo,
+    decoded,
+    headers,
+)
 from oplogbridge_sinks.nats.failures import refusal
 from oplogbridge_sinks.nats.settings import NatsSettings
 from oplogbridge_sinks.nats.wire import Wire
@@ -33,6 +43,15 @@ class Stream:
     message_bytes_max: int  # headers and payload
     subjects: tuple[str, ...]  # that it takes
     cautions: tuple[str, ...] = ()
+
+
+def stream_name(settings: NatsSettings, context: SinkContext) -> str:
+    constants = {"source": context.source, "pipeline": context.pipeline}
+    return Template(settings.stream, constants=constants, escape=_stream_word).constant or ""
+
+
+def _stream_word(value: str) -> str:
+    return token(value).replace("\\", "%5C")
 
 
 async def opened(wire: Wire, name: str, subjects: str, settings: NatsSettings, destination: str) -> Stream:
@@ -53,6 +72,25 @@ async def opened(wire: Wire, name: str, subjects: str, settings: NatsSettings, d
         config.subjects or (),
         tuple(_cautions(config)),
     )
+
+
+async def info(wire: Wire, name: str, destination: str) -> StreamInfo | None:
+    """None where there is no such stream."""
+    answer = await _asked(wire, f"STREAM.INFO.{name}", StreamInfo)
+    if _code(answer) == _NO_SUCH_STREAM:
+        return None
+    _check(answer, destination)
+    return answer
+
+
+async def next_message(wire: Wire, name: str, sequence: int, destination: str) -> Message | None:
+    """The first one from `sequence` on, as the stream's leader has it; None where there is none."""
+    question = {"seq": sequence, "next_by_subj": ">"}
+    answer = await _asked(wire, f"STREAM.MSG.GET.{name}", MessageAnswer, question)
+    if _code(answer) == _NO_SUCH_MESSAGE:
+        return None
+    _check(answer, destination)
+    return answer.message
 
 
 async def last_sequence(wire: Wire, name: str, destination: str) -> int:

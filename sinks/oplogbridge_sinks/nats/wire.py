@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import nats.errors
@@ -38,6 +39,7 @@ class Wire:
         self._inbox = f"{settings.inbox_prefix}.{secrets.token_hex(11)}"
         self._asked = 0
         self._awaited: tuple[str, asyncio.Future[Answer]] | None = None
+        self._each: Callable[[Msg], None] | None = None  # takes what comes before an answer that is a status
         self._said: Exception | None = None  # the last error that was no answer
 
     async def connect(self) -> None:
@@ -95,6 +97,14 @@ class Wire:
     async def ask(self, subject: str, body: bytes = b"") -> Answer:
         return await self.send(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), self.next_inbox(), len(body), body))
 
+    async def ask_for_many(self, subject: str, body: bytes, each: Callable[[Msg], None]) -> Answer:
+        """As `ask`, where many messages come before the answer, which is a status."""
+        self._each = each
+        try:
+            return await self.ask(subject, body)
+        finally:
+            self._each = None
+
     def next_inbox(self) -> bytes:
         """Where the answer to the next `send` is to go."""
         return f"{self._inbox}.{self._asked + 1}".encode()
@@ -140,6 +150,9 @@ class Wire:
         awaited = self._awaited
         if awaited is not None and message.subject == awaited[0] and not awaited[1].done():
             status = (message.headers or {}).get("Status")
+            if self._each is not None and status is None:
+                self._each(message)
+                return
             awaited[1].set_result(Answer(status, message.data))
 
     async def _told(self, error: Exception) -> None:

@@ -24,6 +24,7 @@ from oplogbridge.redis_nodes.nodes import REDIRECTS_MAX, RedisNodes
 from oplogbridge.sink import SinkContext, SinkPlugin, SinkTraits
 from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.redis.names import hash_of, patterns_of, shown, stream_aside, streams_of
+from oplogbridge_sinks.redis.reading import COMMANDS, RedisReader
 from oplogbridge_sinks.redis.refusals import refusal, translate
 from oplogbridge_sinks.redis.scripts import FORMAT_VERSION, MOVE, OPEN, WRITE, Script
 from oplogbridge_sinks.redis.settings import RedisSettings
@@ -275,4 +276,6 @@ plugin = SinkPlugin(
     build=RedisSink,
     permissions=_permissions,
     aside=lambda settings, name: {"stream": stream_aside(settings.stream, name)},
+    reader=RedisReader,
+    reader_permissions=lambda _settings, _context: [f"ACL SETUSER <user> {COMMANDS}"],
 )
