@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from oplogbridge.source.start import unix_seconds
-from oplogbridge.status import BridgeStatus, PipelineState, PipelineStatus
+from oplogbridge.status import AttachmentState, BridgeStatus, PipelineState, PipelineStatus
 
 PIPELINE_STATES: tuple[PipelineState, ...] = get_args(PipelineState)
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -123,8 +123,8 @@ class _StatusCollector(Collector):
         )
         coming = GaugeMetricFamily("oplog_bridge_attachments_waiting", "attachments still to come", labels=labels)
         for pipeline in self._status.pipelines.values():
-            for became, count in pipeline.attachments.items():
-                told.add_metric([*_labels(pipeline), became], count)
+            for became in get_args(AttachmentState):
+                told.add_metric([*_labels(pipeline), became], pipeline.attachments.get(became, 0))
             coming.add_metric(_labels(pipeline), pipeline.attachments_waiting)
         yield from (told, coming)
 

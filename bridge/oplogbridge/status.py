@@ -14,6 +14,11 @@ from oplogbridge.values import Event, Page
 PipelineState = Literal["waiting", "opening", "running", "retrying", "stopped", "paused", "finished"]
 
 
+# In an event, or beside its bytes: before these are there an attachment is pending; all else but `uploaded` means that
+# they will never be.
+AttachmentState = Literal["pending", "uploaded", "missing", "untrusted", "too_large", "expired"]
+
+
 def _ignore(_: float) -> None: ...
 
 

@@ -19,6 +19,8 @@ import pytest
 import yaml
 
 import rig
+from oplogbridge.attachments.references import Reference, Told, with_attachments
+from oplogbridge.attachments.store import AttachmentStore
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.payloads import Format
 from oplogbridge.codec.subjects import Filter
@@ -41,6 +43,7 @@ CLAIMED: dict[str, list[str]] = {
     "README.md": ["tests/e2e/test_readme.py"] * 7,
     "CONTRIBUTING.md": ["test_contributing_names_targets_of_the_makefile"],
     "docs/architecture.md": ["a drawing"],
+    "docs/attachments.md": ["test_attachments_are_told_like_that"] * 2,
     "docs/configuration.md": ["test_the_first_configuration_loads", "test_the_mistakes_are_said_like_that"],
     "docs/emulator.md": [
         "test_the_emulator_answers_as_its_page_says",
@@ -252,3 +255,21 @@ def test_the_entry_point_is_one() -> None:
     named = tomllib.loads(block)["project"]["entry-points"]["oplogbridge.sinks"]
     assert named == {"acme": "acme_sink:plugin"}
     assert "oplogbridge.sinks" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+
+
+def test_attachments_are_told_like_that() -> None:
+    """The configuration loads, and its pipeline tells of a photo in these words."""
+    source = {"url": "https://run.journeyapps.com/api/v4/533bda53027894f69b001055"}
+    configuration = yaml.safe_load(blocks("docs/attachments.md", "yaml")[0])
+    wanted = from_data({"sources": {"shop": source}} | configuration).settings.pipelines["shop-to-kafka"].attachments
+    told = json.loads("{" + blocks("docs/attachments.md", "json")[0] + "}")["attachments"][0]
+    assert wanted is not None
+    id_ = told["id"]
+    one = Reference(id_, "inspection", "1", told["field"], "uploaded")
+    entry = PageDecoder().decode(b'{"entries":[{"sequence":7,"operation":"create","object":{"id":"1","type":"x"}}]}', 0)
+    known = Told("uploaded", told["media_type"], told["length"], told["sha256"])
+    shown = with_attachments(
+        entry.entries[0], [one], {id_: known}, {id_: AttachmentStore(wanted.store).url_of(id_)}, "cloudevents"
+    )
+    assert shown.unknown is not None
+    assert json.loads(bytes(shown.unknown["attachments"])) == [told]

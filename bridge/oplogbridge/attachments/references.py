@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from oplogbridge.codec.payloads import Format
+from oplogbridge.status import AttachmentState
 from oplogbridge.values import Entry
 
 STATES = ("pending", "uploaded", "missing", "untrusted")
-State = Literal["pending", "uploaded", "missing", "untrusted", "too_large", "expired"]
-# Before the bytes are there an attachment is pending; all else but `uploaded` means that they will never be.
 _ID = re.compile(r"[A-Za-z0-9-]{1,100}")  # it becomes the name of a file, and a part of a URL
 _SIGN = b'"state"'
 _encode = msgspec.json.Encoder().encode
@@ -38,7 +37,7 @@ class Reference(msgspec.Struct, frozen=True):
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of an attachment, here and beside its bytes in the store."""
 
-    state: State
+    state: AttachmentState
     media_type: str | None = None
     length: int | None = None
     sha256: str | None = None  # hex

@@ -92,7 +92,7 @@ class AttachmentStore:
             raise Misconfigured(f"attachments cannot be kept in {self._url} ({error}): mend its rights") from error
         except Exception as error:  # obstore's are many, and all of them are about what is over there
             raise Unavailable(
-                f"the attachments' store {self._url}: {type(error).__name__}: {str(error)[:200]}"
+                f"the attachments' store {self._url} does not work: {type(error).__name__}: {str(error)[:200]}"
             ) from error
 
 
