@@ -60,6 +60,7 @@ class PipelineChoice:
     letters: BaseModel | None = None  # settings of the dead letters' memory sink; None: on_rejected: stop
     format: Any = "cloudevents"
     attachments: AttachmentsSpec | None = None
+    datamodel_events: bool = False
 
 
 class World:
@@ -279,6 +280,7 @@ class Instance:
             make_dead_letters=letters,
             dead_letters_hold_position=letters_hold_position,
             attachments=choice.attachments,
+            datamodel_events=choice.datamodel_events,
         )
 
 

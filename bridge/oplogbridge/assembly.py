@@ -122,6 +122,7 @@ def pipeline_of(
         make_sink=_builder(pipeline.sink, SinkContext(owner, name, pipeline.source, source_id)),
         make_dead_letters=dead_letters,
         dead_letters_hold_position=letters_hold_position,
+        datamodel_events=pipeline.datamodel_events,
         attachments=_attachments(settings.sources[pipeline.source], name, pipeline),
         made_from=(pipeline, replay),
     )

@@ -23,11 +23,12 @@ from oplogbridge.clock import Clock
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.garbage import collect_after_failure
 from oplogbridge.lease import Lease
+from oplogbridge.model_pages import ModelPages
 from oplogbridge.offsets import move_offset
 from oplogbridge.pipeline import STOPPED_RETRY_SECONDS, STOPPED_RETRY_SECONDS_MAX, Pipeline
 from oplogbridge.snapshot_pages import SnapshotPages, forget
 from oplogbridge.source.reader import Reader
-from oplogbridge.source.start import CLOCK_SLIP_SECONDS, Start, resolve
+from oplogbridge.source.start import CLOCK_SLIP_SECONDS, Pages, Start, resolve
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import LeaseToken, StateStore
 from oplogbridge.status import PipelineState, PipelineStatus
@@ -161,15 +162,7 @@ class InterludeLine:
         spec, wanted = self._make_spec(self._wanted), self._wanted
         if not await self._is_away():
             await move_offset(spec, offset=wanted.at_offset, store=self._store, lease=self._lease)
-        pages = SnapshotPages(
-            self._reader,
-            wanted,
-            accepts=spec.codec.accepts,
-            store=self._store,
-            lease=self._lease,
-            clock=self._clock,
-            jitter=self._jitter,
-        )
+        pages = self._pages(spec)
         pipeline = self._pipeline = Pipeline(
             spec,
             pages=pages,
@@ -190,8 +183,22 @@ class InterludeLine:
                 return False
             raise Misconfigured(self._status.error or "it stopped")
         assert self._status.offset is not None, "it was opened"
-        await self._change(phase="closing", events=self._status.offset - wanted.at_offset)
+        told = pages.told if isinstance(pages, ModelPages) else None
+        await self._change(phase="closing", events=self._status.offset - wanted.at_offset, datamodel_hash=told)
         return True
+
+    def _pages(self, spec: PipelineSpec) -> Pages:
+        if self._wanted.kind == "datamodel":
+            return ModelPages(self._reader, self._wanted, clock=self._clock, jitter=self._jitter)
+        return SnapshotPages(
+            self._reader,
+            self._wanted,
+            accepts=spec.codec.accepts,
+            store=self._store,
+            lease=self._lease,
+            clock=self._clock,
+            jitter=self._jitter,
+        )
 
     async def _is_away(self) -> bool:
         """Whether the offset that is kept counts the interlude's own events."""

@@ -28,6 +28,7 @@ class PipelineSpec:
     make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
     dead_letters_hold_position: bool = True  # False: a crash between a letter and its save doubles the letter
     attachments: AttachmentsSpec | None = None
+    datamodel_events: bool = False  # a data model is told before what is shown by it
     made_from: object = None  # equal where the configuration says the same: then a reload leaves the pipeline alone
 
 

@@ -8,21 +8,22 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from oplogbridge import wishes
 from oplogbridge.clock import Clock
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.interlude import InterludeLine
 from oplogbridge.lease import Lease
+from oplogbridge.model_pages import PagesOfToldModels
 from oplogbridge.offsets import move_offset
 from oplogbridge.pipeline import Pipeline
 from oplogbridge.replay_pages import ReplayPages
+from oplogbridge.source.datamodel import DataModelFollower
 from oplogbridge.source.reader import Client, Reader
 from oplogbridge.source.start import Pages
 from oplogbridge.spec import PipelineSpec, SourceSpec
 from oplogbridge.state import StateStore, Stored
 from oplogbridge.status import PipelineStatus, SourceStatus
 from oplogbridge.watch import Watch
-from oplogbridge.wishes import Interlude, Replay
+from oplogbridge.wishes import Replay
 
 INTERLUDE = " (interlude)"  # behind a pipeline's name, which holds no space
 
@@ -92,6 +93,7 @@ class Tenure:
         self.watch = Watch(store, lease, clock=clock, jitter=jitter, on_change=self._changed.set)
         self._running: dict[str, _Running] = {}  # by name; also those that have ended
         self._replays: dict[str, tuple[Replay, PipelineSpec]] = {}  # that are wanted, by the name of their line
+        self._untold: dict[str, str] = {}  # data models that pipelines wait for, by pipeline
         self._stopping = False
 
     async def run(self) -> None:
@@ -100,10 +102,16 @@ class Tenure:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self.lease.keep(self._store)), tasks.create_task(self.reader.run())]
                 await self.watch.first_look()
-                await self._begin_with_snapshots()
+                await self.watch.want_first_snapshots(
+                    [spec.name for spec in self._spec.pipelines if spec.start.kind == "snapshot"]
+                )
                 beside.append(tasks.create_task(self.watch.run()))
+                follower = DataModelFollower(self.reader, self._spec.name, clock=self._clock, jitter=self._jitter)
+                beside.append(tasks.create_task(follower.run()))
                 while self._settle(tasks):
                     await self._wait_for_news()
+                    untold, self._untold = self._untold, {}
+                    await self.watch.want_models_told(untold)
                     await self._note_finished()
                 for task in beside:
                     task.cancel()
@@ -172,16 +180,6 @@ class Tenure:
         goes_on = bool(rest) and not self._until_caught_up and not self._stopping  # it may be resumed
         return goes_on or not all(running.task.done() for running in self._running.values())
 
-    async def _begin_with_snapshots(self) -> None:
-        """Of pipelines that are new: `start: snapshot`."""
-        for spec in self._spec.pipelines:
-            if spec.start.kind != "snapshot" or spec.name in self.watch.wishes.interludes:
-                continue
-            if await self._store.peek(spec.name) is None:
-                wanted = Interlude("snapshot", spec.name, only_new=True, at_unix_seconds=self._clock.unix())
-                await wishes.add_interlude(self._store, self._spec.name, wanted)
-                await self.watch.look()
-
     def _wanted_interludes(self, live: dict[str, PipelineSpec]) -> dict[str, PipelineSpec]:
         """By the name of their line, which stands in for the pipeline's."""
         return {
@@ -237,6 +235,12 @@ class Tenure:
             self._status.replays[replay.name] = status
         else:
             status = self._pipeline_status[name]
+            if spec.datamodel_events:
+                pages = PagesOfToldModels(
+                    self.reader,
+                    lambda hash_: self.watch.wishes.told.get(name) == hash_,
+                    lambda hash_: self._want_told(name, hash_),
+                )
         return Pipeline(
             spec,
             pages=pages,
@@ -248,6 +252,10 @@ class Tenure:
             until_caught_up=self._until_caught_up or name in self._replays,
             gives_up=self._until_caught_up,
         )
+
+    def _want_told(self, pipeline: str, datamodel_hash: str) -> None:
+        self._untold[pipeline] = datamodel_hash
+        self._changed.set()
 
     async def _note_finished(self) -> None:
         if any(name.endswith(INTERLUDE) and running.is_done for name, running in self._running.items()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -14,7 +14,7 @@ from oplogbridge.clock import Clock
 from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.state import LeaseToken, StateStore
-from oplogbridge.wishes import Replay, Wishes
+from oplogbridge.wishes import Interlude, Replay, Wishes
 
 LOOK_SECONDS = 5.0  # a command pokes us where it can; elsewhere nobody waits longer than this
 
@@ -88,3 +88,25 @@ class Watch:
             self.wishes = found
             self._on_change()
         return True
+
+    async def want_first_snapshots(self, pipelines: Sequence[str]) -> None:
+        """`start: snapshot`, of those that are new. Raises Unavailable."""
+        for pipeline in pipelines:
+            if pipeline not in self.wishes.interludes and await self._store.peek(pipeline) is None:
+                await self._want(Interlude("snapshot", pipeline, only_new=True, at_unix_seconds=self._clock.unix()))
+
+    async def want_models_told(self, untold: Mapping[str, str]) -> None:
+        """By pipeline, the hash of the data model that it waits for."""
+        for pipeline, hash_ in untold.items():
+            before = self.wishes.interludes.get(pipeline)
+            if self.wishes.told.get(pipeline) == hash_ or (before is not None and before.phase != "done"):
+                continue
+            wanted = Interlude("datamodel", pipeline, datamodel_hash=hash_, at_unix_seconds=self._clock.unix())
+            try:
+                await self._want(wanted)
+            except (Misconfigured, Unavailable) as error:  # the pipeline asks again
+                _log.info("a data model could not be noted", pipeline=pipeline, error=str(error))
+
+    async def _want(self, wanted: Interlude) -> None:
+        await wishes.add_interlude(self._store, self._lease.source, wanted)
+        await self.look()

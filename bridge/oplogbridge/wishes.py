@@ -2,7 +2,7 @@
 the state store, so that it holds for whatever instance runs them, and survives all of them.
 
     control.SOURCE    paused:PIPELINE -> who    replay:NAME -> a `Replay`    interlude:PIPELINE -> an `Interlude`
-                      wanted -> who queues for the lease
+                      wanted -> who queues for the lease      told:PIPELINE -> the data model's hash
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oplogbridge.state import LeaseToken, StateStore
 FORMAT_VERSION = 1  # of the texts of replays and interludes; a newer one is refused by name
 REPLAY_NAME_ALLOWED = "must be a-z, 0-9, _ and -, beginning with a letter or digit (at most 40)"
 REPLAYS_MAX = 100  # of a source, finished ones too: the oldest of those make room
-_PAUSED, _REPLAY, _INTERLUDE, _WANTED = "paused:", "replay:", "interlude:", "wanted"
+_PAUSED, _REPLAY, _INTERLUDE, _TOLD, _WANTED = "paused:", "replay:", "interlude:", "told:", "wanted"
 
 ReplayState = Literal["wanted", "paused", "cancelled", "done"]
 
@@ -68,7 +68,7 @@ class Interlude(msgspec.Struct, frozen=True):
     """Events that are none of the log's, delivered by the pipeline itself while it stands still at `at_offset`: in the
     destination they stand behind all that is below it and before all that comes (`interlude`)."""
 
-    kind: Literal["snapshot"]
+    kind: Literal["snapshot", "datamodel"]
     pipeline: str
     phase: Phase = "wanted"
     at_offset: int = 0  # from the phase `telling` on
@@ -76,6 +76,7 @@ class Interlude(msgspec.Struct, frozen=True):
     events: int = 0  # from the phase `closing` on
     types: tuple[str, ...] = ()  # of a snapshot; empty means all
     reconcile: bool = False  # of a snapshot: tell also what the destination has, and the source has no more
+    datamodel_hash: str | None = None  # of a data model, that of the page that waits for it
     only_new: bool = False  # not where the pipeline has an offset already
     by: str = ""
     at_unix_seconds: float = 0.0
@@ -130,6 +131,7 @@ class Wishes:
     paused: frozenset[str] = frozenset()  # pipelines
     replays: dict[str, Replay] = field(default_factory=dict)  # by name
     interludes: dict[str, Interlude] = field(default_factory=dict)  # by pipeline, the last one of each
+    told: dict[str, str] = field(default_factory=dict)  # by pipeline, the hash of the data model that it told last
     queued_by: str | None = None  # an instance that waits for the lease of a command, which gives way
     unreadable: dict[str, str] = field(default_factory=dict)  # keys, and why; none of them is carried out
 
@@ -137,7 +139,7 @@ class Wishes:
 async def read(store: StateStore, source: str) -> Wishes:
     """Raises Unavailable, Misconfigured."""
     notes = await store.notes(_kind(source))
-    found = Wishes(frozenset(_named(notes, _PAUSED)), {}, {}, notes.get(_WANTED), {})
+    found = Wishes(frozenset(_named(notes, _PAUSED)), told=_named(notes, _TOLD), queued_by=notes.get(_WANTED))
     for name, text in _named(notes, _REPLAY).items():
         try:
             found.replays[name] = Replay.from_text(text)
@@ -197,10 +199,15 @@ async def add_interlude(store: StateStore, source: str, wanted: Interlude) -> No
     """Raises Misconfigured while another one of the pipeline is under way."""
     key = _INTERLUDE + wanted.pipeline
     before = (await store.notes(_kind(source))).get(key)
-    if before is not None and (running := Interlude.from_text(before)).phase != "done":
-        raise Misconfigured(
-            f"pipeline {wanted.pipeline} has a {running.kind} under way ({running.phase}): wait until it is done"
-        )
+    if before is not None:
+        last = Interlude.from_text(before)
+        if last.phase != "done":
+            raise Misconfigured(
+                f"pipeline {wanted.pipeline} has a {last.kind} under way ({last.phase}): wait until it is done"
+            )
+        # Told at the same offset, it goes on counting places behind the last one.
+        first_place = last.first_place + last.events
+        wanted = msgspec.structs.replace(wanted, at_offset=last.at_offset, first_place=first_place)
     if not await store.note(_kind(source), {key: wanted.to_text()}, expected={key: before}):
         raise Misconfigured(f"somebody else wants something of pipeline {wanted.pipeline} just now: look at it again")
 
@@ -210,8 +217,10 @@ async def change_interlude(
 ) -> None:
     """Raises Unavailable when it is not as it was read, Fenced."""
     key = _INTERLUDE + before.pipeline
-    expected = {key: before.to_text()}
-    if not await store.note(_kind(source), {key: after.to_text()}, expected=expected, under=under):
+    changes: dict[str, str | None] = {key: after.to_text()}
+    if after.kind == "datamodel" and after.phase == "done":
+        changes[_TOLD + after.pipeline] = after.datamodel_hash
+    if not await store.note(_kind(source), changes, expected={key: before.to_text()}, under=under):
         raise Unavailable(f"the {before.kind} of pipeline {before.pipeline} is not as it was read: reading it again")
 
 

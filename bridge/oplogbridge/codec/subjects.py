@@ -34,6 +34,8 @@ class Filter:
         return known
 
     def _decide(self, object_type: str, operation: str) -> bool:
+        if (object_type, operation) == ("datamodel", "deploy"):  # asked for by itself (`datamodel_events`)
+            return True
         if operation == "snapshot":  # an object that exists: whoever wants it created or changed wants it
             return self._decide(object_type, "create") or self._decide(object_type, "update")
         if self.types and object_type not in self.types:

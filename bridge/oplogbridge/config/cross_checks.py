@@ -34,7 +34,7 @@ def cross_check(
         if isinstance(source, str) and source in sources:
             yield from _subjects_of_others(name, source, pipeline.get("filter"))
             yield from _start_without_tail(name, sources[source], pipeline.get("start"))
-            yield from _attachments_without_fields(name, sources[source], pipeline.get("attachments"))
+            yield from _what_v1_lacks(name, sources[source], pipeline)
         if pipeline.get("on_rejected") == "dead_letter" and "dead_letter" not in pipeline:
             text = "is required with on_rejected: dead_letter (a sink: kind, and its keys)"
             yield Problem(("pipelines", name, "dead_letter"), text)
@@ -88,11 +88,15 @@ def _start_without_tail(pipeline: str, source: Any, start: object) -> Iterator[P
         yield Problem(("pipelines", pipeline, "start"), text)
 
 
-def _attachments_without_fields(pipeline: str, source: Any, attachments: Any) -> Iterator[Problem]:
+def _what_v1_lacks(pipeline: str, source: Any, settings: Mapping[str, Any]) -> Iterator[Problem]:
+    attachments = settings.get("attachments")
     is_v1 = isinstance(source, dict) and source.get("api") == "v1"
     if is_v1 and isinstance(attachments, dict) and not attachments.get("fields"):
         text = "is required with api: v1, whose entries show an attachment's bare id: {type: [field, …]}"
         yield Problem(("pipelines", pipeline, "attachments", "fields"), text)
+    if is_v1 and settings.get("datamodel_events") is True:
+        text = "needs api: v4: v1's entries do not say by which data model they are shown"
+        yield Problem(("pipelines", pipeline, "datamodel_events"), text)
 
 
 def _subjects_of_others(pipeline: str, source: str, wanted: Any) -> Iterator[Problem]:

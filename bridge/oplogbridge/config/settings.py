@@ -149,6 +149,9 @@ class PipelineSettings(Model):
     mode: Mode = Field(default="structured", description="of format cloudevents: binary has attributes in headers")
     tombstones: bool = Field(default=False, description="Kafka: behind a delete, a record of its key without a value")
     fields_secret: FieldsSecret | None = Field(default=None, description="keys the hashes of hash under fields")
+    datamodel_events: bool = Field(
+        default=False, description="an event for the data model, before the first that is shown by a new one (API v4)"
+    )
     attachments: AttachmentSettings | None = Field(
         default=None, description="photos, signatures and files are fetched into a store"
     )

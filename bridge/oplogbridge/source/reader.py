@@ -83,6 +83,7 @@ class Reader:
         self._wanted: dict[int, list[asyncio.Future[Page]]] = {}
         self._beside: deque[_Beside] = deque()
         self._asked = asyncio.Event()
+        self.datamodel_changed = asyncio.Event()  # for whoever reads it again, and clears this
         self._ended = False
         self._backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=jitter)
         # A new holder waits a whole interval: its predecessor may have polled just now.
@@ -102,6 +103,11 @@ class Reader:
         """Whether pages are kept for others. Those that nobody else will ask for are 15 MiB for nothing."""
         if shared != self._cache.keeps:
             self._cache = PageCache() if shared else PageCache(pages_max=0)
+
+    def forget_pages(self) -> None:
+        """What is asked for now is shown by the source as it is now."""
+        self.share_pages(not self._cache.keeps)
+        self.share_pages(not self._cache.keeps)
 
     @property
     def error(self) -> str | None:
@@ -212,6 +218,7 @@ class Reader:
             if self._status.datamodel_changes > changes:
                 # Nothing here depends on it; whoever reads the events may (docs/source.md).
                 _log.warning("data model changed", source=self._status.name, datamodel_hash=page.datamodel_hash)
+                self.datamodel_changed.set()
             if offset != TAIL:
                 page = self._settling.hold_back(page, asked_at=started_at, came_at=now, unix_asked=unix_asked)
             self._answer(offset, page)
