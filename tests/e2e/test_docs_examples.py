@@ -26,6 +26,7 @@ from oplogbridge.codec.payloads import Format
 from oplogbridge.codec.subjects import Filter
 from oplogbridge.config import from_data, load
 from oplogbridge.emulator.datamodel import load_datamodel
+from oplogbridge.emulator.deployments import read_deployments
 from oplogbridge.emulator.server import Emulator
 from oplogbridge.errors import ConfigError
 from oplogbridge.source.decode import PageDecoder
@@ -47,6 +48,7 @@ CLAIMED: dict[str, list[str]] = {
     "docs/configuration.md": ["test_the_first_configuration_loads", "test_the_mistakes_are_said_like_that"],
     "docs/emulator.md": [
         "test_the_emulator_answers_as_its_page_says",
+        "test_the_further_deployments_are_taken",
         "test_the_data_model_is_taken",
         "test_the_faults_are_taken",
         "test_the_emulator_as_a_fixture",
@@ -135,7 +137,7 @@ def test_the_emulator_answers_as_its_page_says() -> None:
 
 
 def test_the_data_model_is_taken(tmp_path: Path) -> None:
-    (block,) = blocks("docs/emulator.md", "yaml")
+    _, block = blocks("docs/emulator.md", "yaml")
     file = tmp_path / "model.yaml"
     file.write_text(block)
 
@@ -273,3 +275,17 @@ def test_attachments_are_told_like_that() -> None:
     )
     assert shown.unknown is not None
     assert json.loads(bytes(shown.unknown["attachments"])) == [told]
+
+
+def test_the_further_deployments_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "deployments.yaml"
+    file.write_text(blocks("docs/emulator.md", "yaml")[0])
+
+    first, second = read_deployments(file)
+
+    assert (first.deployment, first.password, first.users) == (
+        "533bda53027894f69b001056",
+        "secret",
+        {"reader": "another-secret"},
+    )
+    assert (second.tokens, second.data, second.model) == (("t0ken",), tmp_path / "second.db", tmp_path / "model.yaml")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from oplogbridge.cli.app import app, run_async
+from oplogbridge.emulator.deployments import read_deployments
 from oplogbridge.emulator.server import serve
 from oplogbridge.emulator.settings import DEPLOYMENT_DEFAULT, ENVIRONMENT_PREFIX, LISTEN_DEFAULT, EmulatorSettings
 from oplogbridge.errors import ConfigError, Misconfigured
@@ -45,6 +46,12 @@ def emulator(
             envvar=_env("MODEL"), exists=True, dir_okay=False, help="The data model: YAML, or the vendor's JSON."
         ),
     ] = None,
+    deployments: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=_env("DEPLOYMENTS"), exists=True, dir_okay=False, help="YAML: further deployments, by their ids."
+        ),
+    ] = None,
     faults: Annotated[
         Path | None, typer.Option(envvar=_env("FAULTS"), exists=True, dir_okay=False, help="A JSON array of faults.")
     ] = None,
@@ -64,6 +71,7 @@ def emulator(
         load=load,
         faults=faults,
         model=model,
+        more=() if deployments is None else tuple(read_deployments(deployments)),
     )
     run_async(_serve(settings))
 

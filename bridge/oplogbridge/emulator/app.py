@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
-import hmac
 import socket
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from oplogbridge.emulator import answers, objects_api, objects_v1
 from oplogbridge.emulator.backend import Backend
+from oplogbridge.emulator.deployments import Deployments, lets_in
 from oplogbridge.emulator.faults import Fault
 from oplogbridge.emulator.misread import read_wrongly
 from oplogbridge.emulator.openapi import document
 from oplogbridge.emulator.page import BadParameter, parse_query, read_answer, render
 from oplogbridge.emulator.requests import Request
+from oplogbridge.emulator.xml import in_xml_where_wanted
 
 GZIP_BYTES_MIN = 1024
 
@@ -51,15 +52,19 @@ _TABLE: list[tuple[str, str, str, Handler]] = [
 ]
 
 
-def routes(backend: Backend) -> list[web.RouteDef]:
+def routes(deployments: Deployments) -> list[web.RouteDef]:
     def recorded(handle: Callable[[Backend, web.Request, Request], Awaitable[web.StreamResponse]]) -> Any:
         async def answer(request: web.Request) -> web.StreamResponse:
-            return await _recorded(backend, request, handle)
+            return in_xml_where_wanted(request, await _recorded(deployments.of(request), request, handle))
 
         return answer
 
     async def described(request: web.Request) -> web.Response:
-        root = str(request.url.origin())
+        backend = deployments.of(request)
+        try:
+            root = str(request.url.origin())
+        except ValueError:  # a `Host` that is none
+            root = backend.objects.attachments.root
         return objects_api.json_answer(document(backend.objects.datamodel, backend.settings.deployment, root))
 
     table = [
@@ -67,6 +72,7 @@ def routes(backend: Backend) -> list[web.RouteDef]:
         web.get("/api/v4/{deployment}/oplog", recorded(_oplog), allow_head=False),
         web.get("/api/v1/_oplog.json", recorded(_oplog), allow_head=False),
         web.get("/api/v1/_oplog", recorded(_oplog), allow_head=False),
+        web.get("/api/v1/_oplog.xml", recorded(_oplog), allow_head=False),
         web.get("/openapi.json", described, allow_head=False),
         web.get(
             "/media/{id}/{variant}", recorded(_answering("media", objects_v1.media, public=True)), allow_head=False
@@ -75,7 +81,8 @@ def routes(backend: Backend) -> list[web.RouteDef]:
     for method, path, on, handler in _TABLE:
         answer = recorded(_answering(on, handler))
         shape = path.replace("{model}", "{model:[^/.]+}").replace("{id}", "{id:[^/.]+}")
-        table += [web.route(method, shape + ending, answer) for ending in (".json", "")]
+        endings = (".json", "", ".xml") if path.startswith("/api/v1/") else (".json", "")
+        table += [web.route(method, shape + ending, answer) for ending in endings]
     return [*table, web.route("*", "/{path:.*}", recorded(_nowhere))]
 
 
@@ -94,6 +101,8 @@ def _answering(on: str, handler: Handler, *, public: bool = False) -> Any:
             return refusal
         try:
             response = await handler(backend, request)
+        except (RecursionError, orjson.JSONEncodeError):  # orjson writes no more than 254 levels
+            return answers.error("INVALID_API_REQUEST", "The request is nested too deeply.")
         except answers.ERRORS as error:
             type_ = answers.type_of(error)
             return (
@@ -165,7 +174,7 @@ async def _oplog(backend: Backend, request: web.Request, record: Request) -> web
 
 
 def _refusal(backend: Backend, request: web.Request) -> web.Response | None:
-    if not _let_in(backend, request.headers.get("Authorization", "")):
+    if not lets_in(backend.settings, request.headers.get("Authorization", "")):
         return answers.access_denied()
     deployment = request.match_info.get("deployment", backend.settings.deployment)  # v1: told by the credentials
     if deployment != backend.settings.deployment:
@@ -176,31 +185,6 @@ def _refusal(backend: Backend, request: web.Request) -> web.Response | None:
             refusal.headers["Retry-After"] = str(backend.bucket.retry_after_seconds())
         return refusal
     return None
-
-
-def _let_in(backend: Backend, authorization: str) -> bool:
-    if backend.settings.password is None and not backend.settings.tokens:
-        return True
-    if not authorization.isascii():
-        return False
-    scheme, _, credentials = authorization.partition(" ")
-    match scheme.lower():
-        case "basic" if backend.settings.password is not None:
-            try:
-                given = base64.b64decode(credentials, validate=True)
-            except ValueError:  # binascii.Error is one
-                return False
-            return hmac.compare_digest(given, f"{backend.username}:{backend.settings.password}".encode())
-        case "bearer":
-            return credentials.startswith("O:") and _is_token(backend, credentials)
-        case "token":
-            return _is_token(backend, credentials)
-    return False
-
-
-def _is_token(backend: Backend, text: str) -> bool:
-    given = text.removeprefix("O:").encode()
-    return any(hmac.compare_digest(given, token.removeprefix("O:").encode()) for token in backend.settings.tokens)
 
 
 def _page(backend: Backend, request: web.Request, record: Request) -> bytes:

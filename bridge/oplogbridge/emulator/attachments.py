@@ -51,8 +51,8 @@ class Attachments:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def find(self, id_: str) -> Attachment | None:
-        return self._by_id.get(id_)
+    def find(self, id_: object) -> Attachment | None:
+        return self._by_id.get(id_) if isinstance(id_, str) else None
 
     def put(self, attachment: Attachment) -> None:
         self._by_id[attachment.id] = attachment
@@ -80,7 +80,7 @@ class Attachments:
 
     def attachment(self, field: Field, id_: str) -> dict[str, Any]:
         """As v4 shows it now: URLs only once it is uploaded."""
-        kept = self._by_id.get(id_)
+        kept = self.find(id_)
         shown: dict[str, Any] = {"id": id_, "state": "missing" if kept is None else kept.state}
         if kept is not None and kept.state == "uploaded":
             variants = (*VARIANTS, "svg") if field.type == "signature" else VARIANTS

@@ -51,6 +51,7 @@ class Backend:
             self.bucket = TokenBucket(settings.requests_per_second, settings.request_burst)
         self.log: Log = MemoryLog() if settings.data == "memory" else _open_file(Path(settings.data))
         self._workload: Workload | None = None
+        self._minted = 0
         model = WORKLOAD_MODEL if settings.model is None else load_datamodel(settings.model)
         self.objects = Objects(self.log, self._mint, model, lambda: self.switches)
         self.objects.attachments.unix = self.clock.unix
@@ -144,7 +145,7 @@ class Backend:
         """Let the workload write so many entries in this second; returns their sequences."""
         if entries < 1:
             return range(0)
-        first = self._mint()
+        first = self._mint(entries)
         written = range(first, first + entries)
         self.log.append(written, self.workload.bodies(entries, second_of(first)))
         return written
@@ -163,8 +164,12 @@ class Backend:
         """Change undocumented behaviour while it runs: `switch(tail_order="descending")`."""
         self.switches = msgspec.convert(msgspec.structs.asdict(self.switches) | changes, Switches)
 
-    def _mint(self) -> int:
-        return next_sequence(self.log.newest, int(self.clock.unix()))
+    def _mint(self, count: int = 1) -> int:
+        """The first of so many in a row."""
+        # What a fault took out of the log was given out all the same: no sequence comes twice.
+        first = next_sequence(max(self.log.newest, self._minted), int(self.clock.unix()))
+        self._minted = first + count - 1
+        return first
 
 
 def _open_file(path: Path) -> SqliteLog:

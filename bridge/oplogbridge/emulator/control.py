@@ -14,6 +14,7 @@ from oplogbridge.emulator import answers
 from oplogbridge.emulator.attachments import State
 from oplogbridge.emulator.backend import Backend
 from oplogbridge.emulator.datamodel import datamodel_of
+from oplogbridge.emulator.deployments import Deployments
 from oplogbridge.emulator.faults import Fault
 from oplogbridge.errors import ConfigError
 
@@ -23,7 +24,23 @@ _faults = msgspec.json.Decoder(Fault | list[Fault])
 _changes = msgspec.json.Decoder(dict[str, Any])
 
 
-def routes(backend: Backend) -> list[web.RouteDef]:
+def routes(deployments: Deployments) -> list[web.RouteDef]:
+    """Of several deployments `?deployment=ID` chooses one."""
+    handlers = {id(backend): _handlers(backend) for backend in deployments}
+
+    def chosen(key: tuple[str, str]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await handlers[id(deployments.of(request))][key](request)
+
+        return _guarded(handle)
+
+    keys = next(iter(handlers.values()))
+    return [web.route(method, f"/_emulator/{path}", chosen((method, path))) for method, path in keys]
+
+
+def _handlers(backend: Backend) -> dict[tuple[str, str], Handler]:
+    """By method and path."""
+
     async def state(request: web.Request) -> web.Response:
         return _json(
             {
@@ -99,22 +116,21 @@ def routes(backend: Backend) -> list[web.RouteDef]:
         backend.attach(request.match_info["id"], state, await request.read(), filename)
         return web.Response(status=204)
 
-    table: list[tuple[str, str, Handler]] = [
-        ("PUT", "datamodel", deploy),
-        ("PUT", r"attachments/{id:[0-9a-f-]{36}}", attach),
-        ("GET", "state", state),
-        ("GET", "faults", list_faults),
-        ("POST", "faults", add_faults),
-        ("DELETE", "faults", clear_faults),
-        ("DELETE", r"faults/{id:\d+}", clear_fault),
-        ("POST", "release", release),
-        ("POST", "entries", append),
-        ("POST", "workload", write),
-        ("GET", "requests", list_requests),
-        ("DELETE", "requests", clear_requests),
-        ("PATCH", "switches", switch),
-    ]
-    return [web.route(method, f"/_emulator/{path}", _guarded(handle)) for method, path, handle in table]
+    return {
+        ("PUT", "datamodel"): deploy,
+        ("PUT", r"attachments/{id:[0-9a-f-]{36}}"): attach,
+        ("GET", "state"): state,
+        ("GET", "faults"): list_faults,
+        ("POST", "faults"): add_faults,
+        ("DELETE", "faults"): clear_faults,
+        ("DELETE", r"faults/{id:\d+}"): clear_fault,
+        ("POST", "release"): release,
+        ("POST", "entries"): append,
+        ("POST", "workload"): write,
+        ("GET", "requests"): list_requests,
+        ("DELETE", "requests"): clear_requests,
+        ("PATCH", "switches"): switch,
+    }
 
 
 def _guarded(handle: Handler) -> Handler:

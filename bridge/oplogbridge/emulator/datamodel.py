@@ -14,7 +14,7 @@ display, a relationship is the other model's name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,8 @@ def datamodel_of(given: Any) -> DataModel:
     problems: list[str] = []
     models: dict[str, Model] = {}
     for name, model in given["models"].items():
+        if model is not None and not isinstance(model, Mapping):
+            problems.append(f"models.{name}: must be a mapping")
         models[str(name)] = _model(str(name), model if isinstance(model, Mapping) else {}, problems)
     for model in models.values():
         problems += [
@@ -183,12 +185,23 @@ def datamodel_of(given: Any) -> DataModel:
     app_user = given.get("app_user")
     if app_user is not None and app_user not in models:
         problems.append(f"app_user: the model {app_user} is not there")
+    problems += _shared_inverses(models)
     if problems:
         raise ValueError("\n".join(problems))
     return DataModel(_with_inverses(models), app_user)
 
 
 def _model(name: str, given: Mapping[Any, Any], problems: list[str]) -> Model:
+    for key, shape in {
+        "fields": Mapping,
+        "belongs_to": Mapping,
+        "has_many": Mapping,
+        "label": str,
+        "display": str,
+    }.items():
+        if given.get(key) is not None and not isinstance(given[key], shape):
+            problems.append(f"models.{name}.{key}: must be {'text' if shape is str else 'a mapping'}")
+            given = {other: value for other, value in given.items() if other != key}
     fields = {}
     for field_name, field in (given.get("fields") or {}).items():
         fields[str(field_name)] = _field(f"models.{name}.fields.{field_name}", str(field_name), field, problems)
@@ -198,6 +211,9 @@ def _model(name: str, given: Mapping[Any, Any], problems: list[str]) -> Model:
             target = {"model": target} if isinstance(target, str) else target
             if not isinstance(target, Mapping) or not isinstance(target.get("model"), str):
                 problems.append(f"models.{name}.{kind}.{relation}: the other model's name is needed")
+                continue
+            if not isinstance(target.get("inverse_of"), str | None):
+                problems.append(f"models.{name}.{kind}.{relation}.inverse_of: must be text")
                 continue
             found[str(relation)] = Relation(target["model"], str(relation), target.get("inverse_of"))
     return Model(
@@ -212,7 +228,7 @@ def _model(name: str, given: Mapping[Any, Any], problems: list[str]) -> Model:
 
 def _field(where: str, name: str, given: Any, problems: list[str]) -> Field:
     given = {"type": given} if isinstance(given, str) else given
-    if not isinstance(given, Mapping) or given.get("type") not in FIELD_TYPES:
+    if not isinstance(given, Mapping) or str(given.get("type")) not in FIELD_TYPES:
         problems.append(f"{where}: its type is one of {', '.join(sorted(FIELD_TYPES))}")
         return Field(name, None, "text")
     if name in RESERVED_NAMES:
@@ -233,8 +249,27 @@ def _field(where: str, name: str, given: Any, problems: list[str]) -> Field:
     wanted = int if kind.endswith("-integer") else str
     if kind in CHOICE_TYPES and any(type(option.key) is not wanted for option in chosen or ()):
         problems.append(f"{where}.options: the keys of a {kind} are {'integers' if wanted is int else 'text'}")
+    if options is not None and kind not in CHOICE_TYPES and kind != "boolean":
+        problems.append(f"{where}.options: a field of type {kind} has none")
+    for key in ("label", "subtype"):
+        if not isinstance(given.get(key), str | None):
+            problems.append(f"{where}.{key}: must be text")
+            return Field(name, None, kind)
     label = given.get("label", name.replace("_", " ").capitalize())
     return Field(name, label, kind, given.get("subtype"), chosen)
+
+
+def _shared_inverses(models: Mapping[str, Model]) -> Iterator[str]:
+    """Two belongs-to of one model to another cannot have one has-many: it would be the first one's alone."""
+    for model in models.values():
+        taken: dict[tuple[str, str], str] = {}
+        for relation in model.belongs_to.values():
+            inverse = relation.model, relation.inverse_of or model.plural
+            if taken.setdefault(inverse, relation.name) != relation.name:
+                yield (
+                    f"models.{model.name}.belongs_to.{relation.name}: shares the name {inverse[1]} with "
+                    f"{taken[inverse]}: give it an `inverse_of` of its own"
+                )
 
 
 def _with_inverses(models: dict[str, Model]) -> dict[str, Model]:

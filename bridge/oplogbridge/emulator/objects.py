@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
@@ -38,13 +38,14 @@ class _Writing:
     before: list[tuple[str, str, Kept | None]] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     attachments_before: list[tuple[str, Attachment | None]] = field(default_factory=list)
+    order_before: dict[str, dict[str, Kept]] = field(default_factory=dict)  # by type, of those that lost an object
 
 
 class Objects:
     """All are in memory; a file keeps them as well."""
 
     def __init__(
-        self, log: Log, mint: Callable[[], int], datamodel: DataModel, switches: Callable[[], Switches]
+        self, log: Log, mint: Callable[[int], int], datamodel: DataModel, switches: Callable[[], Switches]
     ) -> None:
         self._log = log
         self._mint = mint
@@ -100,13 +101,41 @@ class Objects:
             yield
             self._commit(writing)
         except BaseException:
-            for type_, id_, kept in reversed(writing.before):
-                self._put(type_, id_, kept)
-            for id_, attachment in reversed(writing.attachments_before):
-                self.attachments.restore(id_, attachment)
+            self._undo(writing, _Writing())
+            self._kept |= writing.order_before
             raise
         finally:
             self._writing = None
+
+    @contextmanager
+    def operation(self) -> Any:
+        """One of several in a writing: what fails leaves nothing behind, not even an upload."""
+        writing = self._open()
+        begun = replace(
+            writing,
+            before=[*writing.before],
+            changes=[*writing.changes],
+            attachments=[*writing.attachments],
+            attachments_before=[*writing.attachments_before],
+        )
+        try:
+            yield
+        except BaseException:
+            self._undo(writing, begun)
+            raise
+
+    def _undo(self, writing: _Writing, begun: _Writing) -> None:
+        for type_, id_, kept in reversed(writing.before[len(begun.before) :]):
+            self._put(type_, id_, kept)
+        for id_, attachment in reversed(writing.attachments_before[len(begun.attachments_before) :]):
+            self.attachments.restore(id_, attachment)
+        for now, then in (
+            (writing.before, begun.before),
+            (writing.changes, begun.changes),
+            (writing.attachments, begun.attachments),
+            (writing.attachments_before, begun.attachments_before),
+        ):
+            del now[len(then) :]
 
     def create(self, model: Model, given: Mapping[str, Any], id_: str | None = None) -> Kept:
         """Raises InvalidValue."""
@@ -132,6 +161,8 @@ class Objects:
         """Raises NotThere."""
         kept = self.get(model, id_)
         writing = self._open()
+        # The order in which objects were made is what a list without `sort` shows: taken back, it must be the same.
+        writing.order_before.setdefault(kept.type, dict(self._kept[kept.type]))
         writing.before.append((kept.type, id_, kept))
         self._put(kept.type, id_, None)
         writing.changes.append(_Change("delete", kept))
@@ -183,7 +214,7 @@ class Objects:
                 state[name] = _checked_reference(name, value)
             elif name.endswith("_id") and (one := model.fields.get(name[:-3])) and one.type in ATTACHMENT_TYPES:
                 if given.get(name[:-3]) is None:  # beside the object with its state the id says nothing new
-                    state[name[:-3]] = self._attachment(name[:-3], value if value is None else {"id": value})
+                    state[name[:-3]] = self._attachment(name[:-3], {"id": value} if value else None)
             elif self._switches().unknown_field == "reject" and name not in ("id", "type", "updated_at", "display"):
                 raise InvalidValue(f"Unknown field '{name}' for {model.name}.")
         return state
@@ -203,7 +234,7 @@ class Objects:
     def _commit(self, writing: _Writing) -> None:
         if not writing.changes and not writing.attachments:
             return
-        first = self._mint()
+        first = self._mint(max(1, len(writing.changes)))
         stamp = iso_second(second_of(first)).decode()
         last: dict[tuple[str, str], Kept | None] = {}
         bodies = []

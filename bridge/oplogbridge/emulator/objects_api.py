@@ -205,12 +205,13 @@ def _applied(backend: Backend, operation: Mapping[str, Any]) -> dict[str, Any]:
         model = objects.datamodel.models.get(object_["type"])
         if model is None:
             raise InvalidValue(f"No model '{object_['type']}' in this app.")
-        if method == "post":
-            result["object"]["id"] = objects.create(model, object_, object_.get("id")).id
-        elif method == "delete":
-            objects.delete(model, object_["id"])
-        else:
-            getattr(objects, _PASSING[method])(model, object_["id"], object_)
+        with objects.operation():
+            if method == "post":
+                result["object"]["id"] = objects.create(model, object_, object_.get("id")).id
+            elif method == "delete":
+                objects.delete(model, object_["id"])
+            else:
+                getattr(objects, _PASSING[method])(model, object_["id"], object_)
     except (InvalidValue, NotThere) as error:
         return result | {"success": False, "error": answers.described(answers.type_of(error), str(error))}
     return result | {"success": True}

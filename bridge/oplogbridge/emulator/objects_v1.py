@@ -10,7 +10,7 @@ from aiohttp import web
 
 from oplogbridge.emulator.attachments import VARIANTS
 from oplogbridge.emulator.backend import Backend
-from oplogbridge.emulator.datamodel import ATTACHMENT_TYPES, Model
+from oplogbridge.emulator.datamodel import ATTACHMENT_TYPES, Field, Model
 from oplogbridge.emulator.log import Kept
 from oplogbridge.emulator.objects import NotThere
 from oplogbridge.emulator.objects_api import body_of, json_answer, model_of
@@ -86,7 +86,9 @@ async def media(backend: Backend, request: web.Request) -> web.Response:
     found = attachments.find(id_)
     if found is None or found.state != "uploaded":
         return web.Response(status=404)
-    return web.Response(body=found.content, content_type=found.media_type)
+    # An SVG opened as a page could run scripts in this origin.
+    safe = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=found.content, content_type=found.media_type, headers=safe)
 
 
 async def _array_of(request: web.Request) -> list[Any] | None:
@@ -104,13 +106,20 @@ def _choices_by_index(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(given)
     for name, value in given.items():
         field = model.fields.get(name)
-        if field is None or not field.options or field.type != "single-choice":
+        if field is None or not field.options or field.type not in ("single-choice", "multiple-choice"):
             continue
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(field.options):
-            fields[name] = field.options[value].key
-        else:
-            fields[name] = next((one.key for one in field.options if one.display == value), value)
+        fields[name] = [_key(field, one) for one in value] if isinstance(value, list) else _key(field, value)
     return fields
+
+
+def _key(field: Field, value: Any) -> Any:
+    """Of the option at a position, which a form has as text, or with a text; else the value as it is."""
+    options = field.options or ()
+    if isinstance(value, str) and value.isascii() and value.isdigit() and field.option(value) is None:
+        value = int(value[:9])
+    if isinstance(value, int) and not isinstance(value, bool):
+        return options[value].key if 0 <= value < len(options) else value
+    return next((one.key for one in options if one.display == value), value)
 
 
 def _shown(backend: Backend, model: Model, kept: Kept) -> dict[str, Any]:

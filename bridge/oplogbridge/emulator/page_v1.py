@@ -31,7 +31,10 @@ def render_v1(rows: Sequence[Row], switches: Switches, datamodel: DataModel | No
 
 def _entry(sequence: int, body: bytes, datamodel: DataModel | None) -> bytes:
     entry = _members(b"{" + body)
-    object_ = _members(entry["object"])
+    try:
+        object_ = _members(entry["object"])
+    except (KeyError, msgspec.ValidationError):  # loaded so
+        return b'{"sequence":%d,%b' % (sequence, body)
     operation = b'"delete"' if bytes(entry["operation"]) == b'"delete"' else b'"update"'  # also of a new object
     model = None if datamodel is None else datamodel.models.get(bytes(object_.get("type", _NULL)).decode().strip('"'))
     data = b",".join(

@@ -14,6 +14,7 @@ from oplogbridge.emulator.page import BadParameter
 from oplogbridge.emulator.representation import InvalidValue, kept_value
 
 LIST_MAX = 1000
+DEPTH_MAX = 10  # of a parameter's name, `a[b][c]`: the vendor's go three deep
 _PARTS = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
 _EXPRESSION = re.compile(
     r"\s*(\w+)\s*(==|=|!=|<=|<|>=|>|not\s+in\b|in\b|contains\b|starts\s+with\b)\s*\?\s*(and\b|$)", re.IGNORECASE
@@ -34,6 +35,8 @@ def nested(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             found[name] = value
             continue
         keys = [shape[1], *re.findall(r"\[([^\[\]]*)\]", shape[2])]
+        if len(keys) > DEPTH_MAX:
+            raise BadParameter(f"A parameter's name has at most {DEPTH_MAX} parts.")
         _put(found, keys, value)
     return found
 
@@ -46,7 +49,8 @@ def _put(into: dict[str, Any], keys: Sequence[str], value: Any) -> None:
             inner = into[key] = {}
         into = inner
     if last == "":
-        into.setdefault("", []).append(value)
+        several = into.get("")
+        into[""] = [*several, value] if isinstance(several, list) else [value]
     else:
         into[last] = value
 
@@ -119,14 +123,17 @@ def listing_of_expression(model: Model, body: Mapping[str, Any]) -> Listing:
     if not isinstance(expression, str) or not isinstance(arguments, list):
         raise BadParameter("'expression' must be text and 'arguments' a list.")
     tests, at, rest = [], 0, expression
-    while rest.strip():
+    more = bool(expression.strip())
+    while more:
         found = _EXPRESSION.match(rest)
         if found is None or at >= len(arguments):
             raise BadParameter(f"Invalid expression near '{rest.strip()[:50]}'.")
         operator = " ".join(found[2].lower().split())
         test = _test(_field(model, found[1]), _SIGNS.get(operator, operator), arguments[at])
         tests.append((_name(model, found[1]), test))
-        at, rest = at + 1, rest[found.end() :]
+        at, rest, more = at + 1, rest[found.end() :], found[3] != ""
+    if rest.strip() or at != len(arguments):
+        raise BadParameter(f"The expression has {at} conditions and {len(arguments)} arguments.")
     names = body.get("sort") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadParameter("'sort' must be a list of names.")
@@ -137,7 +144,7 @@ def listing_of_expression(model: Model, body: Mapping[str, Any]) -> Listing:
 
 def _conditions(query: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
     conditions = query.get(name)
-    return [*conditions.items()] if isinstance(conditions, Mapping) else []
+    return [*flattened(conditions).items()] if isinstance(conditions, Mapping) and [*conditions] != [""] else []
 
 
 def _name(model: Model, name: str) -> str:

@@ -167,7 +167,7 @@ def _datetime(field: Field, given: Any) -> str:
     try:
         moment = datetime.fromisoformat(given)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"  # strftime drops zeros
     except (TypeError, ValueError, OverflowError):
         raise _invalid(field, given) from None
 

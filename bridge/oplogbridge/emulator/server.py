@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +12,7 @@ from aiohttp import web
 from oplogbridge.clock import Clock
 from oplogbridge.emulator import app, control
 from oplogbridge.emulator.backend import Backend
+from oplogbridge.emulator.deployments import Deployments
 from oplogbridge.emulator.settings import EmulatorSettings, split_listen
 
 BODY_BYTES_MAX = 64 << 20  # a photo in base64, or a batch of long texts
@@ -35,8 +35,9 @@ class Emulator(Backend):
     ) -> None:
         super().__init__(settings, clock=clock, **changes)
         self._host, self._port = split_listen(self.settings.listen)
+        self.more = [Backend(one, clock=clock) for one in self.settings.more]
         self._runner: web.AppRunner | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: list[asyncio.Task[None]] = []
 
     @property
     def url(self) -> str:
@@ -52,7 +53,8 @@ class Emulator(Backend):
     async def start(self) -> None:
         """Answer at the port. After a `stop()` it is the same port."""
         application = web.Application(client_max_size=BODY_BYTES_MAX)
-        application.add_routes([*control.routes(self), *app.routes(self)])
+        deployments = Deployments([self, *self.more])
+        application.add_routes([*control.routes(deployments), *app.routes(deployments)])
         runner = web.AppRunner(
             application,
             access_log=None,
@@ -64,7 +66,8 @@ class Emulator(Backend):
         self._runner = runner
         await web.TCPSite(runner, self._host, self._port).start()
         self._port = runner.addresses[0][1]
-        self.objects.attachments.root = self.root
+        for one in deployments:
+            one.objects.attachments.root = self.root
 
     async def stop(self) -> None:
         """Nobody answers at the port any more, and open connections are closed; the log stays."""
@@ -74,31 +77,35 @@ class Emulator(Backend):
 
     async def run(self) -> None:
         """Wait until cancelled, or until the background writes fail."""
-        await (self._writing or asyncio.Event().wait())
+        await (asyncio.gather(*self._writing) if self._writing else asyncio.Event().wait())
 
     async def __aenter__(self) -> Self:
+        every: list[Backend] = [self, *self.more]
         try:
-            self.fill()
+            for one in every:
+                one.fill()
             await self.start()
         except BaseException:
             await self.stop()
-            self.log.close()
+            for one in every:
+                one.log.close()
             raise
-        if self.settings.rate > 0:
-            self._writing = asyncio.create_task(self.write_on(), name="emulator writes")
+        self._writing = [
+            asyncio.create_task(one.write_on(), name="emulator writes") for one in every if one.settings.rate > 0
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if self._writing is not None:
-                self._writing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._writing
+            for writing in self._writing:
+                writing.cancel()
+            await asyncio.gather(*self._writing, return_exceptions=True)
         finally:
             await self.stop()
-            self.log.close()
+            for one in (self, *self.more):
+                one.log.close()
 
 
 async def serve(settings: EmulatorSettings, *, ready: Callable[[str], None] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class EmulatorSettings:
     username: str | None = None  # default: the deployment's id, as at the vendor
     password: str | None = field(default=None, repr=False)  # neither password nor tokens: every request is let in
     tokens: tuple[str, ...] = field(default=(), repr=False)
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)  # further names, and their passwords
     data: Path | str = "memory"  # or the path of a SQLite file, which keeps the log over restarts
     seed: int = 0
     entries: int = 0  # of the workload, written at start into an empty log
@@ -31,6 +33,7 @@ class EmulatorSettings:
     switches: Switches = field(default_factory=Switches)
     requests_per_second: float | None = None  # the vendor's rate limit; None: off
     request_burst: int = 10
+    more: tuple[EmulatorSettings, ...] = ()  # further deployments behind the same port
     datamodel_hash: str | None = None  # None: the vendor's example, or that of the model which is given
 
 

@@ -150,8 +150,17 @@ class SqliteLog:
         return [(sequence, anew.get(sequence, body)) for sequence, body in rows] if anew else rows
 
     def _cut(self, comparison: str, bound: int) -> None:
-        self._connection.execute(f"DELETE FROM written WHERE sequence {comparison} ?", (bound,))  # noqa: S608
-        if self._connection.execute(f"DELETE FROM entries WHERE sequence {comparison} ?", (bound,)).rowcount:  # noqa: S608
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            execute(f"DELETE FROM written WHERE sequence {comparison} ?", (bound,))  # noqa: S608
+            cut = execute(f"DELETE FROM entries WHERE sequence {comparison} ?", (bound,)).rowcount  # noqa: S608
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        if cut:
             self.version += 1
             self._survey()
 
