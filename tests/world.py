@@ -61,6 +61,7 @@ class PipelineChoice:
     format: Any = "cloudevents"
     attachments: AttachmentsSpec | None = None
     datamodel_events: bool = False
+    on_late: Any = "deliver"
 
 
 class World:
@@ -281,6 +282,7 @@ class Instance:
             dead_letters_hold_position=letters_hold_position,
             attachments=choice.attachments,
             datamodel_events=choice.datamodel_events,
+            on_late=choice.on_late,
         )
 
 

@@ -91,7 +91,7 @@ def pipeline_of(
         subjects=tuple(wanted.subjects or ()),
     )
     dead_letters, letters_hold_position = None, True
-    if pipeline.on_rejected == "dead_letter" and pipeline.dead_letter is not None:
+    if "dead_letter" in (pipeline.on_rejected, pipeline.on_late) and pipeline.dead_letter is not None:
         dead_letters = _builder(
             pipeline.dead_letter, SinkContext(f"{owner}.dead-letters", name, pipeline.source, source_id)
         )
@@ -122,6 +122,7 @@ def pipeline_of(
         make_sink=_builder(pipeline.sink, SinkContext(owner, name, pipeline.source, source_id)),
         make_dead_letters=dead_letters,
         dead_letters_hold_position=letters_hold_position,
+        on_late=pipeline.on_late,
         datamodel_events=pipeline.datamodel_events,
         attachments=_attachments(settings.sources[pipeline.source], name, pipeline),
         made_from=(pipeline, replay),

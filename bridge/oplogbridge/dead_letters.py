@@ -39,7 +39,14 @@ class DeadLetters:
         self._position: Position | None = None
 
     async def keep(
-        self, sequence: int, *, key: bytes | None, rejected: bytes, reason: str, place: str | None = None
+        self,
+        sequence: int,
+        *,
+        key: bytes | None,
+        rejected: bytes,
+        reason: str,
+        number: str | None = None,
+        place: str | None = None,
     ) -> bool:
         """Return when the letter is durable; False when it was there already.
 
@@ -58,6 +65,7 @@ class DeadLetters:
             key=key,
             rejected=rejected,
             reason=reason,
+            number=number,
             place=place,
         )
         position = self._position

@@ -143,7 +143,7 @@ class Delivery:
                     else:
                         await self.save(part.next_offset)
                 if (malformed := part.malformed) is not None:
-                    await self._refusals.set_aside(malformed.sequence, None, malformed.raw, malformed.reason)
+                    await self._refusals.malformed(malformed)
                     await self.save(malformed.sequence + 1)
                 await self._heartbeat(idle=not part.events and (by_key is None or by_key.is_empty))
                 handoff.write_ended()
@@ -239,9 +239,8 @@ class Delivery:
                 return
 
     async def set_aside(self, rejected: Rejected) -> None:
-        event = rejected.event
-        await self._refusals.set_aside(event.sequence, event.key, event.payload, rejected.reason, event.place)
-        await self.save(event.sequence + 1)
+        await self._refusals.rejected(rejected)
+        await self.save(rejected.event.sequence + 1)
 
     def fail(self, error: Exception) -> None:
         self._handoff.fail(error)

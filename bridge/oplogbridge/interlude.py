@@ -32,6 +32,7 @@ from oplogbridge.source.start import CLOCK_SLIP_SECONDS, Pages, Start, resolve
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import LeaseToken, StateStore
 from oplogbridge.status import PipelineState, PipelineStatus
+from oplogbridge.told_pages import ToldPages
 from oplogbridge.wishes import Interlude, source_during
 
 _log = structlog.get_logger()
@@ -190,6 +191,8 @@ class InterludeLine:
     def _pages(self, spec: PipelineSpec) -> Pages:
         if self._wanted.kind == "datamodel":
             return ModelPages(self._reader, self._wanted, clock=self._clock, jitter=self._jitter)
+        if self._wanted.kind in ("late", "redrive"):
+            return ToldPages(self._reader, self._wanted, clock=self._clock, jitter=self._jitter)
         return SnapshotPages(
             self._reader,
             self._wanted,

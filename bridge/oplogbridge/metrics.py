@@ -27,6 +27,7 @@ _SOURCE_COUNTERS = {
     "entries_read": "entries in the pages received",
     "entries_dropped": "entries below the offset asked for, which the source should not have sent",
     "pages_reordered": "pages that were not in ascending order",
+    "entries_late": "entries found by a second look, below what was read already",
     "datamodel_changes": "times that the source showed another data model than before",
     "bytes_received": "bytes of the pages, unpacked",
 }
@@ -118,6 +119,12 @@ class _StatusCollector(Collector):
             for name in PIPELINE_STATES:
                 state.add_metric([*own, name], name == pipeline.state)
         yield from (offset, waiting, lag, state)
+        trouble = GaugeMetricFamily(
+            "oplog_bridge_log_trouble", "1 while the source's log was put back or cut beneath the offset", labels=labels
+        )
+        for pipeline in self._status.pipelines.values():
+            trouble.add_metric(_labels(pipeline), pipeline.log_trouble is not None)
+        yield trouble
         told = CounterMetricFamily(
             "oplog_bridge_attachments", "attachments by what became of them", labels=[*labels, "state"]
         )

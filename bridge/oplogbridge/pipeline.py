@@ -113,6 +113,8 @@ class Pipeline:
                 until_caught_up=self._until_caught_up,
             )
             offset = await delivery.open()
+            if self._status.opened_offset is None:
+                self._status.opened_offset = offset
             self._log.info("pipeline open", offset=offset, sink=sink.destination, epoch=self._lease.epoch)
             self._status.state = "running"
             await delivery.deliver(offset)

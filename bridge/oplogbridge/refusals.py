@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from oplogbridge.dead_letters import DeadLetters, take_back
-from oplogbridge.errors import Misconfigured
+from oplogbridge.errors import Misconfigured, Rejected
 from oplogbridge.lease import Lease
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.status import PipelineStatus
+from oplogbridge.values import Malformed
 
 
 class Refusals:
@@ -18,10 +19,26 @@ class Refusals:
         self._status = status
         self._letters: DeadLetters | None = None
 
-    async def set_aside(
-        self, sequence: int, key: bytes | None, rejected: bytes, reason: str, place: str | None = None
+    async def rejected(self, error: Rejected) -> None:
+        """As `malformed`, of an event that the destination will never take."""
+        event = error.event
+        number = event.number.decode()
+        await self._set_aside(event.sequence, event.key, event.payload, error.reason, number=number, place=event.place)
+
+    async def malformed(self, one: Malformed) -> None:
+        """Stop, or keep it as a dead letter, durably, before anything behind it is delivered."""
+        await self._set_aside(one.sequence, None, one.raw, one.reason, number=one.number, place=one.place)
+
+    async def _set_aside(
+        self,
+        sequence: int,
+        key: bytes | None,
+        rejected: bytes,
+        reason: str,
+        *,
+        number: str | None,
+        place: str | None,
     ) -> None:
-        """Stop, or keep the event as a dead letter, durably, before anything behind it is delivered."""
         spec = self._spec
         self._status.events_rejected += 1
         if spec.make_dead_letters is None:
@@ -38,7 +55,7 @@ class Refusals:
                 source_id=spec.source_id,
                 lease=self._lease,
             )
-        if await self._letters.keep(sequence, key=key, rejected=rejected, reason=reason, place=place):
+        if await self._letters.keep(sequence, key=key, rejected=rejected, reason=reason, number=number, place=place):
             self._status.dead_letters += 1
 
     async def take_back(self, offset: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from oplogbridge.attachments.spec import AttachmentsSpec
 from oplogbridge.codec.encode import Codec
@@ -28,6 +29,7 @@ class PipelineSpec:
     make_dead_letters: Callable[[], Sink] | None = None  # None: `on_rejected: stop`
     dead_letters_hold_position: bool = True  # False: a crash between a letter and its save doubles the letter
     attachments: AttachmentsSpec | None = None
+    on_late: Literal["deliver", "stop", "dead_letter"] = "deliver"  # what was committed late, and found
     datamodel_events: bool = False  # a data model is told before what is shown by it
     made_from: object = None  # equal where the configuration says the same: then a reload leaves the pipeline alone
 

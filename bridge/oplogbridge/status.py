@@ -37,6 +37,7 @@ class SourceStatus:
     entries_dropped: int = 0  # below the offset; the source should not have sent them
     pages_reordered: int = 0
     bytes_received: int = 0
+    entries_late: int = 0  # found by a second look, below what was read already
     datamodel_hash: str | None = None  # of the last page that told one
     datamodel_changes: int = 0
     last_good_poll_at: float | None = None  # monotonic seconds
@@ -80,6 +81,8 @@ class PipelineStatus:
     retry_at: float | None = None  # monotonic seconds
     offset: int | None = None
     position: int | None = None
+    opened_offset: int | None = None  # where it began in this process
+    log_trouble: str | None = None  # what the source did to its log; ends in the next step
     caught_up: bool = False
     entries_waiting: int = 0  # read and not yet durable
     last_event_time: str | None = None

@@ -12,6 +12,7 @@ from oplogbridge.clock import Clock
 from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.interlude import InterludeLine
 from oplogbridge.lease import Lease
+from oplogbridge.log_watch import LogWatch
 from oplogbridge.model_pages import PagesOfToldModels
 from oplogbridge.offsets import move_offset
 from oplogbridge.pipeline import Pipeline
@@ -106,12 +107,22 @@ class Tenure:
                     [spec.name for spec in self._spec.pipelines if spec.start.kind == "snapshot"]
                 )
                 beside.append(tasks.create_task(self.watch.run()))
+                log_watch = LogWatch(
+                    self.reader,
+                    self._status,
+                    self._pipeline_status.values,
+                    self.watch.note_late,
+                    clock=self._clock,
+                    jitter=self._jitter,
+                )
+                beside.append(tasks.create_task(log_watch.run()))
                 follower = DataModelFollower(self.reader, self._spec.name, clock=self._clock, jitter=self._jitter)
                 beside.append(tasks.create_task(follower.run()))
                 while self._settle(tasks):
                     await self._wait_for_news()
                     untold, self._untold = self._untold, {}
                     await self.watch.want_models_told(untold)
+                    await self.watch.want_late_told({spec.name: spec.on_late for spec in self._spec.pipelines})
                     await self._note_finished()
                 for task in beside:
                     task.cancel()
@@ -155,7 +166,7 @@ class Tenure:
         self.reader.share_pages(len(live) > 1)
         self._replays = self._wanted_replays()
         interludes = self._wanted_interludes(live)
-        resting = paused | {spec.name for spec in interludes.values()}
+        resting = paused.keys() | {spec.name for spec in interludes.values()}
         wanted = {name: spec for name, spec in live.items() if name not in resting}
         wanted |= {line: spec for line, (_, spec) in self._replays.items()}
         # Where the pipeline itself is still, and not paused.
@@ -176,7 +187,7 @@ class Tenure:
         rest = [name for name in live if name in paused and self._is_still(name)]
         for name in rest:
             status = self._pipeline_status[name]
-            status.state, status.error, status.caught_up = "paused", None, False
+            status.state, status.error, status.caught_up = "paused", f"paused by {paused[name]}", False
         goes_on = bool(rest) and not self._until_caught_up and not self._stopping  # it may be resumed
         return goes_on or not all(running.task.done() for running in self._running.values())
 

@@ -60,6 +60,8 @@ class Malformed:
     sequence: int
     raw: bytes
     reason: str
+    number: str | None = None  # as `Event.number`, where that is not `sequence`
+    place: str | None = None  # as `Event.place`
 
 
 @dataclass(frozen=True, slots=True)

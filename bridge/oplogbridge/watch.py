@@ -37,6 +37,7 @@ class Watch:
         self._jitter = jitter
         self._on_change = on_change
         self._poked = asyncio.Event()
+        self._late: dict[str, list[int]] = {}  # by pipeline
         self.wishes = Wishes()
 
     async def first_look(self) -> None:
@@ -110,3 +111,30 @@ class Watch:
     async def _want(self, wanted: Interlude) -> None:
         await wishes.add_interlude(self._store, self._lease.source, wanted)
         await self.look()
+
+    def note_late(self, pipeline: str, sequences: Sequence[int]) -> None:
+        """Of entries below its offset that were committed late. Those that wait already go with them."""
+        self._late[pipeline] = sorted({*self._late.get(pipeline, ()), *sequences})
+        self._on_change()
+
+    async def want_late_told(self, on_late: Mapping[str, str]) -> None:
+        """What was noted, by each pipeline's `on_late`. What cannot be asked for yet waits."""
+        for pipeline, sequences in [*self._late.items()]:
+            before, what = self.wishes.interludes.get(pipeline), on_late.get(pipeline)
+            try:
+                if what == "stop":
+                    why = f"sequence {sequences[0]} was committed late (on_late: stop)"
+                    await wishes.pause(self._store, self._lease.source, pipeline, why)
+                    await self.look()
+                elif what is not None:
+                    if before is not None and before.phase != "done":
+                        continue
+                    texts, as_letters = tuple(map(str, sequences)), what == "dead_letter"
+                    now = self._clock.unix()
+                    await self._want(
+                        Interlude("late", pipeline, sequences=texts, as_letters=as_letters, at_unix_seconds=now)
+                    )
+            except (Misconfigured, Unavailable) as error:
+                _log.info("late entries could not be noted", pipeline=pipeline, error=str(error))
+            else:
+                del self._late[pipeline]

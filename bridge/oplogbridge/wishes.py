@@ -68,7 +68,7 @@ class Interlude(msgspec.Struct, frozen=True):
     """Events that are none of the log's, delivered by the pipeline itself while it stands still at `at_offset`: in the
     destination they stand behind all that is below it and before all that comes (`interlude`)."""
 
-    kind: Literal["snapshot", "datamodel"]
+    kind: Literal["snapshot", "datamodel", "late", "redrive"]
     pipeline: str
     phase: Phase = "wanted"
     at_offset: int = 0  # from the phase `telling` on
@@ -77,6 +77,8 @@ class Interlude(msgspec.Struct, frozen=True):
     types: tuple[str, ...] = ()  # of a snapshot; empty means all
     reconcile: bool = False  # of a snapshot: tell also what the destination has, and the source has no more
     datamodel_hash: str | None = None  # of a data model, that of the page that waits for it
+    sequences: tuple[str, ...] = ()  # of entries that were committed late, or are redriven; ascending
+    as_letters: bool = False  # they become dead letters: `on_late: dead_letter`
     only_new: bool = False  # not where the pipeline has an offset already
     by: str = ""
     at_unix_seconds: float = 0.0
@@ -128,7 +130,7 @@ def _read(text: str, shape: type[_Kept]) -> _Kept:
 class Wishes:
     """All that is wanted of one source."""
 
-    paused: frozenset[str] = frozenset()  # pipelines
+    paused: dict[str, str] = field(default_factory=dict)  # by pipeline, by whom or why
     replays: dict[str, Replay] = field(default_factory=dict)  # by name
     interludes: dict[str, Interlude] = field(default_factory=dict)  # by pipeline, the last one of each
     told: dict[str, str] = field(default_factory=dict)  # by pipeline, the hash of the data model that it told last
@@ -139,7 +141,7 @@ class Wishes:
 async def read(store: StateStore, source: str) -> Wishes:
     """Raises Unavailable, Misconfigured."""
     notes = await store.notes(_kind(source))
-    found = Wishes(frozenset(_named(notes, _PAUSED)), told=_named(notes, _TOLD), queued_by=notes.get(_WANTED))
+    found = Wishes(_named(notes, _PAUSED), told=_named(notes, _TOLD), queued_by=notes.get(_WANTED))
     for name, text in _named(notes, _REPLAY).items():
         try:
             found.replays[name] = Replay.from_text(text)

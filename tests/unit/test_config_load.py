@@ -57,8 +57,8 @@ def test_five_mistakes_are_five_lines(write):
         '(did you mean "OPLOG_USR"?)\n'
         "  sources.shop.page_limit: must be at most 1000, is 5000\n"
         '  pipelines.shop-to-file.sorce: unknown key (did you mean "source"? '
-        "allowed: source, start, format, key, filter, on_rejected, dead_letter, sink, guarantee, mode, tombstones, "
-        "fields_secret, datamodel_events, attachments, fields)\n"
+        "allowed: source, start, format, key, filter, on_rejected, on_late, dead_letter, sink, guarantee, mode, "
+        "tombstones, fields_secret, datamodel_events, attachments, fields)\n"
         '  pipelines.again.sink.kind: unknown sink "fiel" (did you mean "file"? '
         "allowed: file, kafka, memory, nats, redis, stdout, webhook)"
     )

@@ -23,6 +23,8 @@ def not_ready(status: BridgeStatus, now: float) -> dict[str, str]:
 
 
 def _reason(pipeline: PipelineStatus, now: float) -> str | None:
+    if pipeline.log_trouble is not None:
+        return pipeline.log_trouble
     if pipeline.state in ("waiting", "paused", "finished"):
         return None
     if pipeline.state == "stopped":

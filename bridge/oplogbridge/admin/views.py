@@ -81,6 +81,7 @@ def _pipeline(pipeline: PipelineStatus, unix_now: float) -> dict[str, Any]:
         "caught_up": pipeline.caught_up,
         "offset": _text(pipeline.offset),
         "position": _text(pipeline.position),
+        "log_trouble": pipeline.log_trouble,
         "events_delivered": pipeline.events_delivered,
         "entries_filtered": pipeline.entries_filtered,
         "events_rejected": pipeline.events_rejected,

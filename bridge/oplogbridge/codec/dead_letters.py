@@ -37,12 +37,13 @@ def dead_letter_event(
     key: bytes | None,
     rejected: bytes,
     reason: str,
+    number: str | None = None,
     place: str | None = None,
 ) -> Event:
     """A CloudEvent of type `oplog.dead_letter`; `data.rejected` is base64 of the payload, or of the entry as received
     when it could not become an event. A malformed entry has no key; its sequence stands in.
-    `place` is the event's."""
-    text = str(sequence) if place is None else place.partition("-")[0]
+    `number` and `place` are the event's, where they are not its sequence."""
+    text = number or str(sequence)
     key_text = key.decode(errors="replace") if key is not None else f"malformed/{text}"
     payload = msgspec.json.encode(
         _DeadLetter(

@@ -6,6 +6,7 @@ This is the hot path: one plain loop a page, one join an entry (docs/architectur
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 from oplogbridge.codec.binary import AttributeHeaders, Prefix
@@ -117,7 +118,7 @@ class Codec:
         """As it may be kept: where fields are treated, without its bytes, of which nobody knows what they hold."""
         if not self._fields:
             return entry
-        return Malformed(entry.sequence, b"", f"{entry.reason} (its bytes are not kept, because of `fields`)")
+        return replace(entry, raw=b"", reason=f"{entry.reason} (its bytes are not kept, because of `fields`)")
 
     @staticmethod
     def _key_of(template: Template, entry: Entry) -> str:

@@ -35,8 +35,9 @@ def cross_check(
             yield from _subjects_of_others(name, source, pipeline.get("filter"))
             yield from _start_without_tail(name, sources[source], pipeline.get("start"))
             yield from _what_v1_lacks(name, sources[source], pipeline)
-        if pipeline.get("on_rejected") == "dead_letter" and "dead_letter" not in pipeline:
-            text = "is required with on_rejected: dead_letter (a sink: kind, and its keys)"
+        wants_letters = [key for key in ("on_rejected", "on_late") if pipeline.get(key) == "dead_letter"]
+        if wants_letters and "dead_letter" not in pipeline:
+            text = f"is required with {wants_letters[0]}: dead_letter (a sink: kind, and its keys)"
             yield Problem(("pipelines", name, "dead_letter"), text)
     yield from shared_destinations(choices, {name: str(pipeline.get("source")) for name, pipeline in whole.items()})
 

@@ -140,6 +140,9 @@ class PipelineSettings(Model):
     on_rejected: Literal["stop", "dead_letter"] = Field(
         default="stop", description="when the destination will never take an event, or an entry is malformed"
     )
+    on_late: Literal["deliver", "stop", "dead_letter"] = Field(
+        default="deliver", description="when a second look finds an entry below what was delivered already"
+    )
     dead_letter: AnySink | None = Field(default=None, description="a sink for on_rejected: dead_letter")
     sink: AnySink = Field(description="kind, and the keys of that sink")
     # Behind `sink`, `format` and `key`, which their checks ask.

@@ -20,6 +20,7 @@ from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.lease import Lease
 from oplogbridge.source.answers import Answer
 from oplogbridge.source.cache import PageCache
+from oplogbridge.source.late import Recent
 from oplogbridge.source.settle import Settling
 from oplogbridge.source.turns import Turns
 from oplogbridge.status import SourceStatus
@@ -79,6 +80,7 @@ class Reader:
         self._clock = clock
         self._status = status
         self._cache = PageCache()
+        self.recent = Recent()
         self._turns = Turns()
         self._wanted: dict[int, list[asyncio.Future[Page]]] = {}
         self._beside: deque[_Beside] = deque()
@@ -221,6 +223,7 @@ class Reader:
                 self.datamodel_changed.set()
             if offset != TAIL:
                 page = self._settling.hold_back(page, asked_at=started_at, came_at=now, unix_asked=unix_asked)
+                self.recent.note(page, now)
             self._answer(offset, page)
             if offset != TAIL:
                 self._cache.add(page, now)
