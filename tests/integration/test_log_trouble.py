@@ -171,7 +171,7 @@ def page(*sequences: int, begin: int = 0, more: bool = False) -> Page:
     entries = [
         Entry(one, str(one), "update", body, "user", "1", None, nothing, nothing, None, None) for one in sequences
     ]
-    return Page(begin, (sequences or (0,))[-1] + 1, entries, (), more, None, 0)
+    return Page(begin, max(begin, *sequences, 0) + bool(sequences), entries, (), more, None, 0)
 
 
 def test_a_second_look_is_compared_with_what_was_seen_and_with_nothing_else() -> None:
@@ -211,8 +211,8 @@ def test_what_was_forgotten_is_not_taken_for_late_because_a_late_one_below_it_is
     recent = Recent()
     recent.note(page(11, 16), 0.0)
     assert recent.late(page(11, 12, 16)) == [12]
-    recent.note(page(26, 31), 100.0)
-    recent.note(page(), 130.0)
+    recent.note(page(26, 31), 100.0)  # the first two are forgotten, the late one is not
+    recent.note(page(begin=32), 130.0)
 
     assert recent.begin == 26
     assert recent.late(page(11, 12, 16, 26, 28, 31)) == [28]
