@@ -170,6 +170,9 @@ class DestinationReader(Protocol):
     def lane_of(self, event: Event) -> str:
         """The name of the lane in which this event belongs, whether there is such a lane or not. After `open`."""
 
+    def shown(self, event: Event) -> bytes:
+        """The payload as the destination shows it."""
+
     async def close(self) -> None:
         """Release everything. Never raises. May come twice."""
 

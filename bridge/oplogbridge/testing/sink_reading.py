@@ -199,6 +199,6 @@ def assert_are(found: Sequence[Delivered], events: Sequence[Event], reader: Dest
         return lanes
 
     assert by_lane([(one.lane, (one.sequence, one.id, one.key, one.payload)) for one in found]) == by_lane(
-        [(reader.lane_of(one), (one.sequence, one.id, one.key, one.payload)) for one in events]
+        [(reader.lane_of(one), (one.sequence, one.id, one.key, reader.shown(one))) for one in events]
     )
     assert {(one.place, one.replay) for one in found} <= {(None, None)}

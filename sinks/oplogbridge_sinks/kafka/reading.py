@@ -75,6 +75,9 @@ class KafkaReader:
         number = self._partitioner.partitions([event.key], count)[0] if count else 0
         return f"{topic}-{number}"
 
+    def shown(self, event: Event) -> bytes:
+        return event.payload
+
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:

@@ -73,6 +73,9 @@ class NatsReader:
     def lane_of(self, _event: Event) -> str:
         return self._name
 
+    def shown(self, event: Event) -> bytes:
+        return event.payload
+
     async def close(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:

@@ -58,6 +58,9 @@ class RedisReader:
     def lane_of(self, event: Event) -> str:
         return self._streams.destination(event.object_type, event.operation)
 
+    def shown(self, event: Event) -> bytes:
+        return event.payload
+
     async def close(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
