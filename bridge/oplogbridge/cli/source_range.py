@@ -6,9 +6,9 @@ waits for it then goes on, and is asked from there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from oplogbridge.cli.holder import SourceAccess, reach_source
+from oplogbridge.cli.holder import reach_source
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import Settings
 from oplogbridge.errors import BridgeError, ConfigError
@@ -18,7 +18,7 @@ HOLD_SECONDS_MAX = 60.0
 _TRIES_MAX = 5  # to find who holds the source now, a lease's time apart
 
 
-async def source_range(settings: Settings, source: str, begin: int, end: int) -> AsyncIterator[Page]:
+async def source_range(settings: Settings, source: str, begin: int, end: int) -> AsyncGenerator[Page, None]:
     """Pages from `begin` on, until one ends at or beyond `end` or nothing more follows.
 
     Raises:
@@ -45,10 +45,3 @@ async def source_range(settings: Settings, source: str, begin: int, end: int) ->
                 raise  # else whoever held it has ended meanwhile, or somebody took it from us
         if offset < end:
             await clock.sleep(settings.lease_ttl)
-
-
-async def resolved(access: SourceAccess, text: object) -> int:
-    """The offset that `--from` or `--to` means. Raises ValueError."""
-    from oplogbridge.config import parse_start
-
-    return await access.resolve(parse_start(text))

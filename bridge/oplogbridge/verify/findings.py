@@ -53,6 +53,10 @@ class Findings:
         if len(listed) < LISTED_MAX:
             listed.append(finding)
 
+    def apart(self) -> dict[str, int]:
+        """What makes no difference."""
+        return {name.replace("_", "-"): getattr(self, name) for name in _APART}
+
     def view(self) -> dict[str, Any]:
         """As JSON."""
         kinds: tuple[Kind, ...] = (*DIFFERENCES, "re-rendered")
@@ -64,9 +68,9 @@ class Findings:
                 kind: {"count": self.counts[kind], "listed": msgspec.to_builtins(self.listed.get(kind, []))}
                 for kind in kinds
             },
-            **{name: getattr(self, name) for name in _APART},
+            **self.apart(),
             "coarse": self.coarse,
         }
 
 
-_APART = ("trimmed", "thinned", "dead_lettered", "beside", "replayed", "older", "malformed")
+_APART = ("trimmed", "thinned", "dead_lettered", "beside", "replayed", "older", "malformed")  # names of fields

@@ -121,4 +121,6 @@ def _delivered(entry: Any, lane: str) -> Delivered:
         return Delivered(int(number), number, fields[b"key"], payload, lane, entry_id)
     own = identity_of(payload)  # beside the log the id tells the place; which event it is, only its payload
     sequence = int(number) if own.sequence is None else own.sequence
+    if own.id == number:  # no event beside the log has the id of the one it is behind: a copy of that
+        return Delivered(sequence, number, fields[b"key"], payload, lane, entry_id)
     return Delivered(sequence, own.id or entry_id, fields[b"key"], payload, lane, entry_id, place=entry_id)
