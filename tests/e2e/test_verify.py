@@ -1,4 +1,4 @@
-"""`oplog-bridge verify` finds what was done to a destination, and nothing else; on real servers, from real processes."""
+"""`oplog-bridge verify` finds what was done to a destination, and nothing else: real servers, real processes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def in_nats(url: str, stream: str) -> None:
 
 
 async def in_redis(url: str, stream: str) -> None:
-    """Ids ascend, whoever writes: two can only be swapped by what is in them, and a copy has the next smaller number."""
+    """Ids ascend, whoever writes: two can only be swapped by what is in them, and a copy has the next number."""
     with redis.Redis.from_url(url) as client:
         entries = client.xrange(stream)
         client.delete(stream)
@@ -190,7 +190,7 @@ def test_killed_in_the_middle_it_harms_neither_the_lease_nor_a_later_run(
     )
     delivered(config)
 
-    kill_verify_after_polls(config, source)
+    kill_verify_in_the_middle(config, source)
 
     assert verified(config, code=0)["matched"] == ENTRIES
     source.write(10)
@@ -211,7 +211,7 @@ def test_killed_in_the_middle_it_harms_no_live_pipeline_beside_it(source: rig.Em
     with rig.BridgeWithAdmin(Path(config), tmp_path / "bridge.log") as bridge:
         bridge.until(lambda: path.exists() and len(path.read_bytes().splitlines()) == ENTRIES, "all is delivered")
         offset = str(int(source.entries()[-1]["sequence_id"]) + 1)
-        kill_verify_after_polls(config, source)
+        kill_verify_in_the_middle(config, source)
         last = source.write(10)
         view = verified(config, "--to", offset, code=0)
         bridge.until(lambda: f'"id":"{last}"'.encode() in path.read_bytes(), "what came meanwhile is delivered")
@@ -223,28 +223,18 @@ def test_killed_in_the_middle_it_harms_no_live_pipeline_beside_it(source: rig.Em
     assert audit(source.entries(), read_file(path)) == EXACT
 
 
-def kill_verify_after_polls(config: str, source: rig.EmulatorProcess) -> None:
-    before = len(source.polls())
-    verify = subprocess.Popen(
-        [*rig.COMMAND, "verify", "-c", config, "copy"], env=rig.environment(), stdout=subprocess.PIPE
-    )
-    while not [poll for poll in source.polls()[before:] if reads_from_the_middle(poll["path"], source)]:
-        assert verify.poll() is None, "it ended before it was killed"
-    verify.send_signal(signal.SIGKILL)
-    assert verify.wait(rig.WITHIN_SECONDS) == -signal.SIGKILL
-    verify.communicate()
+def kill_verify_in_the_middle(config: str, source: rig.EmulatorProcess) -> None:
+    """In the middle is where it has asked for pages of the middle, which nobody else does now."""
+    middle = int(source.entries()[ENTRIES // 2]["sequence_id"])
+    before = source.polls()[-1]["monotonic"]
 
+    def is_halfway() -> bool:
+        asked = [int(poll["start"] or 0) for poll in source.polls() if poll["monotonic"] > before]
+        return any(0 < start < middle for start in asked)
 
-def reads_from_the_middle(path: str, source: rig.EmulatorProcess) -> bool:
-    """Of a bridge beside it come only polls at the end."""
-    start = path.partition("start=")[2].partition("&")[0]
-    return start.isdecimal() and 0 < int(start) < source_middle(source)
-
-
-_middles: dict[str, int] = {}
-
-
-def source_middle(source: rig.EmulatorProcess) -> int:
-    if source.url not in _middles:
-        _middles[source.url] = int(source.entries()[ENTRIES // 2]["sequence_id"])
-    return _middles[source.url]
+    command = [*rig.COMMAND, "verify", "-c", config, "copy"]
+    with subprocess.Popen(command, env=rig.environment(), stdout=subprocess.PIPE) as verify:
+        while not is_halfway():
+            assert verify.poll() is None, "it ended before it was killed"
+        verify.send_signal(signal.SIGKILL)
+        assert verify.wait(rig.WITHIN_SECONDS) == -signal.SIGKILL

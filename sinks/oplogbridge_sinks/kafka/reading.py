@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 
-from oplogbridge.errors import Misconfigured
+from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.sink import Delivered, Lane, SinkContext
 from oplogbridge.values import OFFSET_MAX, Event, offset_of
 from oplogbridge_sinks.kafka import checkpoint as checkpoints
@@ -23,6 +23,8 @@ from oplogbridge_sinks.kafka.failures import translate
 from oplogbridge_sinks.kafka.partitions import Partitioner
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.topics import checkpoint_name, topic_template
+
+_DECIDED_POLL_SECONDS = 0.02
 
 
 class KafkaReader:
@@ -99,7 +101,7 @@ class KafkaReader:
 
     async def _lanes(self, cluster: Cluster, name: str) -> list[Lane]:
         partitions = (await cluster.topics([name]))[name].partitions
-        begins, ends = await cluster.begins(partitions), await cluster.ends(partitions, committed=True)
+        begins, ends = await cluster.begins(partitions), await self._decided_ends(cluster, partitions)
         self._partitions[name] = len(partitions)
         configs = await cluster.configs([name], ["cleanup.policy"])
         compacted = configs is not None and "compact" in configs[name].get("cleanup.policy", "")
@@ -110,6 +112,22 @@ class KafkaReader:
             first = await self._first_kept(lane) if begins[partition] > 0 else None
             lanes.append(Lane(lane, first, f"topic {name} is compacted" if compacted else ""))
         return lanes
+
+    async def _decided_ends(self, cluster: Cluster, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where the logs end now, once all of it may be read: a commit is answered before its markers are written, so
+        that what was delivered last may still look undecided."""
+        ends = await cluster.ends(partitions, committed=False)
+        until = asyncio.get_running_loop().time() + self._settings.timeout / 2
+        while True:
+            stable = await cluster.ends(partitions, committed=True)
+            if all(stable[partition] >= ends[partition] for partition in partitions):
+                return ends
+            if asyncio.get_running_loop().time() > until:
+                raise Unavailable(
+                    f"kafka: a transaction in {partitions[0].topic} is still open, and nobody may read what lies behind "
+                    "it: try again when it has ended"
+                )
+            await asyncio.sleep(_DECIDED_POLL_SECONDS)
 
     async def _first_kept(self, lane: str) -> int:
         """Of what is left; where nothing of ours is, all of it is trimmed."""
