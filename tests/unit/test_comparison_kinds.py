@@ -72,6 +72,18 @@ def test_a_format_that_names_no_data_model_is_never_re_rendered() -> None:
     assert counts(compared(events_of("new"), there, names_model=False)) == {"altered": COUNT}
 
 
+def test_what_refers_to_attachments_is_rendered_anew_each_time() -> None:
+    made, there = events_of("new"), as_delivered(events_of("new", name="A."))
+    comparison = Comparison([Lane("lane", None)], shown=lambda event: event.payload, lane_of=lambda _: "lane")
+    comparison.expect(made, FIRST + COUNT, "new", {103})
+    comparison.found(there)
+    comparison.close()
+    findings = comparison.end()
+
+    assert counts(findings) == {"re-rendered": 1, "altered": COUNT - 1}
+    assert [one.id for one in findings.listed["re-rendered"]] == ["103"]
+
+
 def test_another_key_is_altered_and_an_attribute_too() -> None:
     made = events_of("new", binary=True)
     there = as_delivered(made)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from oplogbridge.assembly import dead_letter_reader_of, reader_of
+from oplogbridge.attachments.references import references_of
 from oplogbridge.cli.holder import opened_store, reach_source, spec_of
 from oplogbridge.cli.source_range import source_range
 from oplogbridge.config import Settings
@@ -103,8 +104,10 @@ async def verify(settings: Settings, pipeline: str, start: Start | None, to: Sta
         )
         readings = [LaneReading(reader, lane, begin, end, comparison) for lane in lanes]
 
-        async def compare(events: Sequence[Event], below: int, model: str | None) -> None:
-            comparison.expect(events, below, model)
+        async def compare(
+            events: Sequence[Event], below: int, model: str | None, volatile: frozenset[int] = frozenset()
+        ) -> None:
+            comparison.expect(events, below, model, volatile)
             for reading in readings:
                 await reading.up_to(below)
             comparison.close()
@@ -117,7 +120,9 @@ async def verify(settings: Settings, pipeline: str, start: Start | None, to: Sta
                     comparison.shows_from(page.entries[0].sequence)
                 comparison.findings.malformed += sum(one.sequence < end for one in page.malformed)
                 events = [event for event in spec.codec.events(page) if event.sequence < end]
-                await compare(events, min(page.next_offset, end), page.datamodel_hash)
+                attachments = None if spec.attachments is None else spec.attachments.fields
+                volatile = frozenset(one.sequence for one in page.entries if references_of(one, attachments))
+                await compare(events, min(page.next_offset, end), page.datamodel_hash, volatile)
         await compare([], end, None)  # what the destination holds beyond the source's last entry
         return Verified(begin, end, comparison.end())
     finally:

@@ -29,13 +29,16 @@ _MODEL_HEADERS = ("ce_datamodelhash", "ce-datamodelhash")
 class Wanted:
     """What is missing so far, as the destination is to show it."""
 
-    __slots__ = ("attributes", "digest", "id", "key", "lane", "model", "size")
+    __slots__ = ("attributes", "digest", "id", "key", "lane", "model", "size", "volatile")
 
-    def __init__(self, event: Event, payload: bytes, lane: str, model: str | None, binary: bool) -> None:
+    def __init__(
+        self, event: Event, payload: bytes, lane: str, *, model: str | None, volatile: bool, binary: bool
+    ) -> None:
         self.id = event.id
         self.key = event.key
         self.lane = lane
         self.model = model
+        self.volatile = volatile
         self.digest, self.size = _digest(payload), len(payload)
         self.attributes = _attributes(event.headers) if binary else None
 
@@ -65,6 +68,7 @@ class Comparison:
         self._below = 0  # all that is expected so far
         self._window: dict[int, Event] = {}
         self._model: str | None = None  # of the window
+        self._volatile: Collection[int] = frozenset()  # in the window
         self._seen: set[int] = set()  # in the window
         self._missing: dict[int, Wanted] = {}
         self._missing_untold = 0  # beyond the bound
@@ -78,9 +82,12 @@ class Comparison:
         if self._oldest is None:
             self._oldest = sequence
 
-    def expect(self, events: Sequence[Event], below: int, model: str | None) -> None:
-        """`model`: the data model by which the source rendered them."""
-        self._below, self._model = below, model
+    def expect(
+        self, events: Sequence[Event], below: int, model: str | None, volatile: Collection[int] = frozenset()
+    ) -> None:
+        """`model`: the data model by which the source rendered them. `volatile`: the sequences of those that it renders
+        anew each time, with fresh URLs of attachments."""
+        self._below, self._model, self._volatile = below, model, volatile
         self._window.update([(event.sequence, event) for event in events])
         self._known.extend([event.sequence for event in events])
         self.findings.compared += len(events)
@@ -176,7 +183,14 @@ class Comparison:
             self._missing_untold += 1
 
     def _wanted(self, event: Event) -> Wanted:
-        return Wanted(event, self._shown(event), self._lane_of(event), self._model, self._binary)
+        return Wanted(
+            event,
+            self._shown(event),
+            self._lane_of(event),
+            model=self._model,
+            volatile=event.sequence in self._volatile,
+            binary=self._binary,
+        )
 
     def _is_known(self, sequence: int) -> bool:
         index = bisect_left(self._known, sequence)
@@ -197,6 +211,9 @@ class Comparison:
         model = _model_of(one) if self._names_model else None
         if not differs and model is not None and wanted.model is not None and model != wanted.model:
             self._tell("re-rendered", one, f"by data model {model}, the source renders by {wanted.model} now")
+            return
+        if not differs and wanted.volatile:
+            self._tell("re-rendered", one, "it refers to attachments, whose states and URLs the source renders anew")
             return
         if not same_payload:
             differs.append(f"its payload has {len(payload)} bytes, the source makes {wanted.size}")

@@ -124,8 +124,8 @@ class KafkaReader:
                 return ends
             if asyncio.get_running_loop().time() > until:
                 raise Unavailable(
-                    f"kafka: a transaction in {partitions[0].topic} is still open, and nobody may read what lies behind "
-                    "it: try again when it has ended"
+                    f"kafka: a transaction in {partitions[0].topic} is still open, and nobody may read what lies "
+                    "behind it: try again when it has ended"
                 )
             await asyncio.sleep(_DECIDED_POLL_SECONDS)
 
