@@ -141,15 +141,11 @@ def test_each_thing_that_was_done_to_a_destination_is_found_and_nothing_else(
     delivered(config)
     ids = [entry["sequence_id"] for entry in source.entries()]
     swapped = sorted([ids[ONE_SWAPPED], ids[OTHER_SWAPPED]])
-    nothing = dict.fromkeys(KINDS, 0)
 
-    before = verified(config, code=0)
     asyncio.run(tamper())
     after = verified(config, code=4)
-    elsewhere = verified(config, "--from", ids[CHANGED + 1], code=0)
 
-    assert (before["compared"], before["matched"], elsewhere["compared"]) == (ENTRIES, ENTRIES, ENTRIES - CHANGED - 1)
-    assert {one: before[one]["count"] for one in KINDS} == nothing
+    assert after["compared"] == ENTRIES
     found = {one: sorted(listed["id"] for listed in after[one]["listed"]) for one in KINDS}
     expected = {one: [] for one in KINDS} | {
         "missing": [ids[DELETED]],
@@ -170,7 +166,9 @@ def test_what_was_found_is_said_to_people_too_with_exit_code_4(source: rig.Emula
     same = rig.run_command("verify", "-c", config, "copy")
     asyncio.run(in_file(path))
     differs = rig.run_command("verify", "-c", config, "copy")
+    behind_it = verified(config, "--from", source.entries()[CHANGED + 1]["sequence_id"], code=0)
 
+    assert behind_it["compared"] == behind_it["matched"] == ENTRIES - CHANGED - 1
     assert (same.returncode, same.stdout.count("\n"), "no difference" in same.stdout) == (0, 1, True)
     assert differs.returncode == 4
     assert [line.split(":")[0] for line in differs.stdout.splitlines()[1:] if not line.startswith(" ")] == [
@@ -186,7 +184,7 @@ def test_killed_in_the_middle_it_harms_neither_the_lease_nor_a_later_run(
 ) -> None:
     path = tmp_path / "events.jsonl"
     config = configured(
-        source, tmp_path, {"kind": "file", "path": str(path)}, "bridge", source_options={"page_limit": 50}
+        source, tmp_path, {"kind": "file", "path": str(path)}, "bridge", source_options={"page_limit": 100}
     )
     delivered(config)
 
@@ -205,7 +203,7 @@ def test_killed_in_the_middle_it_harms_no_live_pipeline_beside_it(source: rig.Em
         tmp_path,
         {"kind": "file", "path": str(path)},
         "bridge",
-        source_options={"page_limit": 50},
+        source_options={"page_limit": 100},
         admin={"listen": "127.0.0.1:0"},
     )
     with rig.BridgeWithAdmin(Path(config), tmp_path / "bridge.log") as bridge:

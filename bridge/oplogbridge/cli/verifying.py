@@ -111,6 +111,8 @@ async def verify(settings: Settings, pipeline: str, start: Start | None, to: Sta
             for reading in readings:
                 await reading.up_to(below)
             comparison.close()
+            if comparison.is_crowded:
+                comparison.keep(await reader.kept())
             told(below, comparison.findings)
 
         async with contextlib.aclosing(source_range(settings, chosen.source, begin, end)) as pages:
@@ -124,6 +126,7 @@ async def verify(settings: Settings, pipeline: str, start: Start | None, to: Sta
                 volatile = frozenset(one.sequence for one in page.entries if references_of(one, attachments))
                 await compare(events, min(page.next_offset, end), page.datamodel_hash, volatile)
         await compare([], end, None)  # what the destination holds beyond the source's last entry
+        comparison.keep(await reader.kept())
         return Verified(begin, end, comparison.end())
     finally:
         await reader.close()

@@ -72,6 +72,7 @@ class Comparison:
         self._seen: set[int] = set()  # in the window
         self._missing: dict[int, Wanted] = {}
         self._missing_untold = 0  # beyond the bound
+        self._crowded_at = pending_max // 4
         self._early: dict[int, list[Delivered]] = {}
         self._early_count = 0
         self._known = array("Q")
@@ -81,6 +82,22 @@ class Comparison:
         """The first entry that the source still has."""
         if self._oldest is None:
             self._oldest = sequence
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much is missing so far that it is time for `keep`: retention may have taken it."""
+        return len(self._missing) >= self._crowded_at
+
+    def keep(self, lanes: Sequence[Lane]) -> None:
+        """What retention has left by now: it goes on while the lanes are read."""
+        self._lanes = {lane.name: lane for lane in lanes}
+        for sequence, wanted in list(self._missing.items()):
+            if self._is_trimmed(sequence, wanted.lane):
+                del self._missing[sequence]
+                self.findings.trimmed += 1
+        self._crowded_at = min(len(self._missing) + self._pending_max // 4, self._pending_max)
+        if len(self._missing) == self._pending_max:
+            self._crowded_at += 1  # it helps no more
 
     def expect(
         self, events: Sequence[Event], below: int, model: str | None, volatile: Collection[int] = frozenset()
@@ -173,7 +190,7 @@ class Comparison:
         lane = self._lanes.get(wanted.lane)
         if sequence in self._dead_letters:
             self.findings.dead_lettered += 1
-        elif lane is not None and lane.first_kept is not None and sequence < lane.first_kept:
+        elif self._is_trimmed(sequence, wanted.lane):
             self.findings.trimmed += 1
         elif lane is not None and lane.thinned:
             self.findings.thinned += 1
@@ -181,6 +198,10 @@ class Comparison:
             self._missing[sequence] = wanted
         else:
             self._missing_untold += 1
+
+    def _is_trimmed(self, sequence: int, name: str) -> bool:
+        lane = self._lanes.get(name)
+        return lane is not None and lane.first_kept is not None and sequence < lane.first_kept
 
     def _wanted(self, event: Event) -> Wanted:
         return Wanted(
