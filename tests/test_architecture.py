@@ -68,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tenure": DELIVERING | {"interlude", "log_watch", "model_pages", "pipeline", "replay_pages", "watch", "wishes"},
     "supervisor": DELIVERING | {"garbage", "tenure", "wishes"},
     "plugins": WORDS | {"sink"},
+    "verify": WORDS | {"sink"},
     "config": DELIVERING | REDIS | {"pipeline", "supervisor", "plugins"},
     "emulator": WORDS,
     "testing": CONTRACTS | {"emulator"},  # for those who test against it
@@ -101,6 +102,9 @@ PURE = [
     "source/sequences.py",
     "source/wire_v1.py",
     "source/wire_v4.py",
+    "verify/comparison.py",
+    "verify/findings.py",
+    "verify/order.py",
 ]
 IMPURE_MODULES = {
     "asyncio",

@@ -16,7 +16,7 @@ from oplogbridge.config.settings import PipelineSettings, Settings, SinkChoice
 from oplogbridge.config.source_settings import AuthSettings, SourceSettings
 from oplogbridge.errors import ConfigError, Misconfigured
 from oplogbridge.plugins import load_plugin
-from oplogbridge.sink import Refused, Sink, SinkContext
+from oplogbridge.sink import DestinationReader, Refused, Sink, SinkContext
 from oplogbridge.source.client import APIS, Credentials, OplogClient
 from oplogbridge.source.start import Start
 from oplogbridge.spec import PipelineSpec, SourceSpec
@@ -127,6 +127,25 @@ def pipeline_of(
         attachments=_attachments(settings.sources[pipeline.source], name, pipeline),
         made_from=(pipeline, replay),
     )
+
+
+def reader_of(settings: Settings, name: str) -> DestinationReader | None:
+    """Of the pipeline's destination; None where it cannot be read back."""
+    pipeline = settings.pipelines[name]
+    context = SinkContext(f"{settings.name}.{name}", name, pipeline.source, settings.sources[pipeline.source].id)
+    make = pipeline.sink.plugin.reader
+    return None if make is None else make(pipeline.sink.settings, context)
+
+
+def dead_letter_reader_of(settings: Settings, name: str) -> DestinationReader | None:
+    """Of where the pipeline keeps its dead letters; None where there are none, or they cannot be read back."""
+    pipeline = settings.pipelines[name]
+    letters = pipeline.dead_letter
+    if pipeline.on_rejected != "dead_letter" or letters is None or letters.plugin.reader is None:
+        return None
+    owner = f"{settings.name}.{name}.dead-letters"
+    context = SinkContext(owner, name, pipeline.source, settings.sources[pipeline.source].id)
+    return letters.plugin.reader(letters.settings, context)
 
 
 def replay_of(settings: Settings, replay: Replay) -> PipelineSpec:

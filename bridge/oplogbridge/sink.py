@@ -167,8 +167,14 @@ class DestinationReader(Protocol):
         of order. Only what is committed. Lanes may be read in turns, each by an iterator of its own, one page at a
         time."""
 
+    async def kept(self) -> Sequence[Lane]:
+        """The same lanes as retention has left them by now: it goes on while they are read."""
+
     def lane_of(self, event: Event) -> str:
         """The name of the lane in which this event belongs, whether there is such a lane or not. After `open`."""
+
+    def shown(self, event: Event) -> bytes:
+        """The payload as the destination shows it."""
 
     async def close(self) -> None:
         """Release everything. Never raises. May come twice."""

@@ -106,6 +106,8 @@ async def test_the_configuration_of_the_readme_delivers_and_its_commands_answer(
             for command in commands():
                 if command.startswith(OPLOG_BRIDGE) and re.search(r" (offsets|tail) ", command):
                     assert len(run(command).splitlines()) > 1
+                elif command.startswith(OPLOG_BRIDGE) and " verify " in command:
+                    assert "no difference" in run(command)
                 elif command.startswith("curl"):
                     url = shlex.split(command)[-1].replace("localhost:8090", bridge.admin_url.removeprefix("http://"))
                     answer = rig.get_text(url if "://" in url else f"http://{url}")

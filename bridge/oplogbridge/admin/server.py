@@ -16,6 +16,7 @@ from aiohttp import web
 
 from oplogbridge.admin.health import not_ready
 from oplogbridge.admin.views import html_page, page_view, status_view
+from oplogbridge.admin.whole_pages import whole_page_view
 from oplogbridge.bridge import Bridge
 from oplogbridge.clock import Clock
 from oplogbridge.config.starts import parse_start
@@ -136,14 +137,16 @@ class AdminServer:
         return _json(status_view(self._bridge.status, unix_now=self._clock.unix(), now=self._clock.monotonic()))
 
     async def _source_page(self, request: web.Request) -> web.Response:
-        """`?tail=1` or `?offset=N`: a page within the holder's pace, for `oplog-bridge tail`."""
+        """`?tail=1` or `?offset=N`: a page within the holder's pace, for `oplog-bridge tail`; with `&whole=1` all
+        that is in it, for `oplog-bridge verify`."""
         reader = self._reader(request)
         if "tail" in request.query:
             return _json(page_view(await _within(reader, reader.tail())))
         offset = offset_of(request.query.get("offset"))
         if offset is None:
             return _json({"error": "offset: a whole number from 0 to 2^63"}, status=400)
-        return _json(page_view(await _within(reader, reader.page(offset))))
+        view = whole_page_view if "whole" in request.query else page_view
+        return _json(view(await _within(reader, reader.page(offset))))
 
     async def _source_start(self, request: web.Request) -> web.Response:
         """`?at=latest`, or a time: the offset that it means now, for `oplog-bridge offsets reset`."""

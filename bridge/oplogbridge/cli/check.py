@@ -57,6 +57,7 @@ class Report:
                 yield f"  dead letters: {row['dead_letters']}"
             if connected:
                 yield from (f"  needs: {permission}" for permission in row["permissions"])
+                yield from (f"  verify needs: {permission}" for permission in row["verify_permissions"])
                 yield from (f"  caution: {caution}" for caution in row["cautions"])
         if connected:
             yield from (f"state: needs: {permission}" for permission in state_permissions_of(self._settings))
@@ -113,7 +114,7 @@ def _promise(settings: Settings, name: str) -> dict[str, Any]:
     spec = spec_of(settings, name)
     source = settings.sources[pipeline.source]
     owner = f"{settings.name}.{name}"
-    context = SinkContext(owner, name, pipeline.source, source.id)
+    own = context = SinkContext(owner, name, pipeline.source, source.id)
     permissions = pipeline.sink.plugin.permissions(pipeline.sink.settings, context)
     letters = pipeline.dead_letter if spec.make_dead_letters is not None else None
     if letters is not None:
@@ -126,5 +127,6 @@ def _promise(settings: Settings, name: str) -> dict[str, Any]:
         "dead_letters": None if spec.make_dead_letters is None else spec.make_dead_letters().destination,
         "guarantee": spec.traits.guarantee.replace("_", " "),
         "permissions": permissions,
+        "verify_permissions": pipeline.sink.plugin.reader_permissions(pipeline.sink.settings, own),
         "cautions": [],
     }

@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 
 from oplogbridge.admin.views import page_view
+from oplogbridge.admin.whole_pages import page_of_view
 from oplogbridge.assembly import pipeline_of, source_of, store_of
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import Settings, start_text
@@ -26,7 +27,7 @@ from oplogbridge.source.holding import Held, held_source
 from oplogbridge.source.start import Start, resolve
 from oplogbridge.spec import PipelineSpec
 from oplogbridge.state import Holder, StateStore
-from oplogbridge.values import OFFSET_EARLIEST
+from oplogbridge.values import OFFSET_EARLIEST, Page
 
 ASK_SECONDS_MAX = 70.0  # longer than the holder's own limit, so that its reason arrives
 
@@ -55,6 +56,13 @@ class SourceAccess:
         if self.held is not None:
             return page_view(await self._own(self.held.reader.page(offset)))
         return await self._ask("GET", f"/api/sources/{self._source}/page?offset={offset}")
+
+    async def whole_page(self, offset: int) -> Page:
+        """With all that an event is made of."""
+        if self.held is not None:
+            found: Page = await self._own(self.held.reader.page(offset))
+            return found
+        return page_of_view(await self._ask("GET", f"/api/sources/{self._source}/page?offset={offset}&whole=1"))
 
     async def resolve(self, start: Start) -> int:
         """The offset that `start` means now."""

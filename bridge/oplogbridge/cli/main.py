@@ -22,6 +22,7 @@ from oplogbridge.cli import (  # noqa: F401
     run,
     snapshot,
     tail,
+    verify,
 )
 from oplogbridge.cli.app import app
 from oplogbridge.errors import BridgeError, ConfigError, first_cause

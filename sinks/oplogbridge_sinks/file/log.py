@@ -12,6 +12,7 @@ from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.values import Batch, Event, Position
 from oplogbridge_sinks.file.sidecar import Sidecar, sync, write_all
 
+_SPACES = bytes.maketrans(b"\r\n", b"  ")
 TAIL_BYTES = 4096  # whose checksum the sidecar keeps: enough to tell our file from somebody else's
 
 
@@ -207,5 +208,8 @@ def lines_of(events: Sequence[Event]) -> bytes:
     lines = b"\n".join([event.payload for event in events]) + b"\n"
     if lines.count(b"\n") == len(events) and b"\r" not in lines:
         return lines
-    spaces = bytes.maketrans(b"\r\n", b"  ")
-    return b"".join([event.payload.translate(spaces) + b"\n" for event in events])
+    return b"".join([line_of(event) + b"\n" for event in events])
+
+
+def line_of(event: Event) -> bytes:
+    return event.payload.translate(_SPACES)

@@ -13,6 +13,7 @@ from oplogbridge.identity import identity_of
 from oplogbridge.sink import Delivered, Lane, SinkContext
 from oplogbridge.values import Event
 from oplogbridge_sinks.file.failures import DEADLINE_SECONDS, translate
+from oplogbridge_sinks.file.log import line_of
 from oplogbridge_sinks.file.settings import FileSettings, path_of
 from oplogbridge_sinks.file.sidecar import Sidecar
 
@@ -58,8 +59,14 @@ class FileReader:
         if rest:
             yield [_delivered(rest, lane.name, lines_before + 1)]
 
+    async def kept(self) -> Sequence[Lane]:
+        return [] if self._file < 0 else [Lane(LANE, None)]
+
     def lane_of(self, _event: Event) -> str:
         return LANE
+
+    def shown(self, event: Event) -> bytes:
+        return line_of(event)
 
     async def close(self) -> None:
         file, self._file = self._file, -1

@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 from aiokafka import TopicPartition
+from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 
-from oplogbridge.errors import Misconfigured
+from oplogbridge.errors import Misconfigured, Unavailable
 from oplogbridge.sink import Delivered, Lane, SinkContext
 from oplogbridge.values import OFFSET_MAX, Event, offset_of
 from oplogbridge_sinks.kafka import checkpoint as checkpoints
@@ -23,6 +24,8 @@ from oplogbridge_sinks.kafka.failures import translate
 from oplogbridge_sinks.kafka.partitions import Partitioner
 from oplogbridge_sinks.kafka.settings import KafkaSettings
 from oplogbridge_sinks.kafka.topics import checkpoint_name, topic_template
+
+_DECIDED_POLL_SECONDS = 0.02
 
 
 class KafkaReader:
@@ -37,10 +40,12 @@ class KafkaReader:
         self._partitions: dict[str, int] = {}  # by topic
         self._checkpoint = TopicPartition(checkpoint_name(ctx), 0)
         self._client: Any = None
+        self._lanes_at_first: list[Lane] = []
         self._ends: dict[str, tuple[TopicPartition, int, int]] = {}  # by lane: where it begins and ends
 
     async def open(self) -> Sequence[Lane]:
         await self.close()
+        self._ends.clear()
         async with self._attempt("open"):
             new: Any = AIOKafkaClient
             self._client = new(
@@ -50,14 +55,23 @@ class KafkaReader:
             )
             await self._client.bootstrap()
             cluster = Cluster(self._client)
-            return [lane for name in await self._topics(cluster) for lane in await self._lanes(cluster, name)]
+            names = await self._topics(cluster)
+            self._lanes_at_first = [lane for name in names for lane in await self._lanes(cluster, name)]
+            return self._lanes_at_first
 
     async def pages(self, lane: Lane, from_sequence: int, to_sequence: int) -> AsyncIterator[Sequence[Delivered]]:
         partition, offset, end = self._ends[lane.name]
         cluster = Cluster(self._client)
         while offset < end:
             async with self._attempt(f"read {lane.name}"):
-                fetched = await cluster.fetch(partition, offset, committed=True)
+                try:
+                    fetched = await cluster.fetch(partition, offset, committed=True)
+                except kafka.OffsetOutOfRangeError:  # retention goes on meanwhile
+                    begin = (await cluster.begins([partition]))[partition]
+                    if begin <= offset:
+                        raise
+                    offset = begin
+                    continue
                 records = PartitionRecords(  # type: ignore[no-untyped-call]  # aiokafka has no types there
                     partition, fetched.batches, fetched.aborted, offset, None, None, True, READ_COMMITTED
                 )
@@ -69,11 +83,22 @@ class KafkaReader:
             if offset == before:
                 return  # compacted away up to the end
 
+    async def kept(self) -> Sequence[Lane]:
+        async with self._attempt("look at the topics"):
+            cluster = Cluster(self._client)
+            begins = await cluster.begins([partition for partition, _, _ in self._ends.values()])
+            for lane, (partition, _, end) in self._ends.items():
+                self._ends[lane] = (partition, begins[partition], end)
+            return [await self._lane(lane.name, lane.thinned) for lane in self._lanes_at_first]
+
     def lane_of(self, event: Event) -> str:
         topic = self._template.destination(event.object_type, event.operation)
         count = self._partitions.get(topic, 0)
         number = self._partitioner.partitions([event.key], count)[0] if count else 0
         return f"{topic}-{number}"
+
+    def shown(self, event: Event) -> bytes:
+        return event.payload
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -96,7 +121,7 @@ class KafkaReader:
 
     async def _lanes(self, cluster: Cluster, name: str) -> list[Lane]:
         partitions = (await cluster.topics([name]))[name].partitions
-        begins, ends = await cluster.begins(partitions), await cluster.ends(partitions, committed=True)
+        begins, ends = await cluster.begins(partitions), await self._decided_ends(cluster, partitions)
         self._partitions[name] = len(partitions)
         configs = await cluster.configs([name], ["cleanup.policy"])
         compacted = configs is not None and "compact" in configs[name].get("cleanup.policy", "")
@@ -104,9 +129,27 @@ class KafkaReader:
         for partition in partitions:
             lane = f"{partition.topic}-{partition.partition}"
             self._ends[lane] = (partition, begins[partition], ends[partition])
-            first = await self._first_kept(lane) if begins[partition] > 0 else None
-            lanes.append(Lane(lane, first, f"topic {name} is compacted" if compacted else ""))
+            lanes.append(await self._lane(lane, f"topic {name} is compacted" if compacted else ""))
         return lanes
+
+    async def _lane(self, name: str, thinned: str) -> Lane:
+        return Lane(name, await self._first_kept(name) if self._ends[name][1] > 0 else None, thinned)
+
+    async def _decided_ends(self, cluster: Cluster, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where the logs end now, once all of it may be read: a commit is answered before its markers are written, so
+        that what was delivered last may still look undecided."""
+        ends = await cluster.ends(partitions, committed=False)
+        until = asyncio.get_running_loop().time() + self._settings.timeout / 2
+        while True:
+            stable = await cluster.ends(partitions, committed=True)
+            if all(stable[partition] >= ends[partition] for partition in partitions):
+                return ends
+            if asyncio.get_running_loop().time() > until:
+                raise Unavailable(
+                    f"kafka: a transaction in {partitions[0].topic} is still open, and nobody may read what lies "
+                    "behind it: try again when it has ended"
+                )
+            await asyncio.sleep(_DECIDED_POLL_SECONDS)
 
     async def _first_kept(self, lane: str) -> int:
         """Of what is left; where nothing of ours is, all of it is trimmed."""

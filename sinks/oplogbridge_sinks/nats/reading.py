@@ -15,7 +15,7 @@ from oplogbridge.sink import Delivered, Lane, SinkContext
 from oplogbridge.templates import header_value
 from oplogbridge.values import OFFSET_MAX, Event, Headers, offset_of
 from oplogbridge_sinks.nats import stream as streams
-from oplogbridge_sinks.nats.answers import Garbled
+from oplogbridge_sinks.nats.answers import Garbled, StreamInfo
 from oplogbridge_sinks.nats.failures import ERRORS, translate
 from oplogbridge_sinks.nats.settings import NatsSettings
 from oplogbridge_sinks.nats.stream import stream_name
@@ -48,13 +48,17 @@ class NatsReader:
             raise translate(error, self._destination, self._settings.secrets()) from error
         if info is None:
             return []
-        self._first, self._last = max(1, info.state.first_seq), info.state.last_seq
+        self._last = info.state.last_seq
         self._direct = info.config.allow_direct and wire.version >= BATCHED_READS_SINCE
+        return [await self._lane(info)]
+
+    async def _lane(self, info: StreamInfo) -> Lane:
+        self._first = max(1, info.state.first_seq)
         thinned = "max_msgs_per_subject" if info.config.max_msgs_per_subject > 0 else ""
         lane = Lane(self._name, None, f"stream {self._name} has a {thinned}" if thinned else "")
         if self._first > 1:
             lane = Lane(lane.name, await self._first_kept(lane), lane.thinned)
-        return [lane]
+        return lane
 
     async def pages(self, lane: Lane, from_sequence: int, to_sequence: int) -> AsyncIterator[Sequence[Delivered]]:
         at = self._first
@@ -70,8 +74,18 @@ class NatsReader:
             if wanted:
                 yield wanted
 
+    async def kept(self) -> Sequence[Lane]:
+        try:
+            info = await streams.info(self._opened(), self._name, self._destination)
+        except ERRORS as error:
+            raise translate(error, self._destination, self._settings.secrets()) from error
+        return [] if info is None else [await self._lane(info)]
+
     def lane_of(self, _event: Event) -> str:
         return self._name
+
+    def shown(self, event: Event) -> bytes:
+        return event.payload
 
     async def close(self) -> None:
         wire, self._wire = self._wire, None

@@ -35,6 +35,7 @@ class RedisReader:
 
     async def open(self) -> Sequence[Lane]:
         await self.close()
+        self._last.clear()
         names = {field[4:].decode() for field in await self._ask("HKEYS", self._hash) if field.startswith(b"top:")}
         if self._streams.constant is not None:
             names.add(self._streams.constant)
@@ -55,8 +56,15 @@ class RedisReader:
             each = sum(len(text) for _, fields in entries for text in fields or ()) // len(entries) + 1
             count = max(1, min(ENTRIES_MAX, PAGE_BYTES // each))
 
+    async def kept(self) -> Sequence[Lane]:
+        lanes = [await self._lane(name) for name in sorted(self._last)]
+        return [lane for lane in lanes if lane is not None]
+
     def lane_of(self, event: Event) -> str:
         return self._streams.destination(event.object_type, event.operation)
+
+    def shown(self, event: Event) -> bytes:
+        return event.payload
 
     async def close(self) -> None:
         wire, self._wire = self._wire, None
@@ -71,14 +79,15 @@ class RedisReader:
                 return None
             raise
         info = dict(zip(told[::2], told[1::2], strict=True))
-        self._last[name] = info[b"last-generated-id"].decode()
+        last_id = info[b"last-generated-id"].decode()
+        self._last.setdefault(name, last_id)
         # Before Redis 7 nobody counts what was added; there, what `max_entries` allows may have happened.
         added = info.get(b"entries-added")
         trimmed = self._settings.max_entries is not None if added is None else added > info[b"length"]
         if not trimmed:
             return Lane(name, None)
         first = info[b"first-entry"]
-        last_ever = int(self._last[name].partition("-")[0])
+        last_ever = int(last_id.partition("-")[0])
         return Lane(name, last_ever + 1 if first is None else int(first[0].partition(b"-")[0]))
 
     async def _ask(self, *request: Argument) -> Any:
@@ -118,4 +127,6 @@ def _delivered(entry: Any, lane: str) -> Delivered:
         return Delivered(int(number), number, fields[b"key"], payload, lane, entry_id)
     own = identity_of(payload)  # beside the log the id tells the place; which event it is, only its payload
     sequence = int(number) if own.sequence is None else own.sequence
+    if own.id == number:  # no event beside the log has the id of the one it is behind: a copy of that
+        return Delivered(sequence, number, fields[b"key"], payload, lane, entry_id)
     return Delivered(sequence, own.id or entry_id, fields[b"key"], payload, lane, entry_id, place=entry_id)
