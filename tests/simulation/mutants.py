@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from oplogbridge import choice, dead_letters, delivery, lanes, lease
+from oplogbridge import beliefs, choice, dead_letters, delivery, lanes, lease
 from oplogbridge.source import reader, settle
 from oplogbridge.state import kept
 from oplogbridge.state.memory import MemoryStateStore
@@ -194,7 +194,7 @@ MUTANTS = [
     Mutant(
         "a malformed entry is passed over",
         delivery.Delivery.deliver,
-        "await self._refusals.set_aside(malformed.sequence, None, malformed.raw, malformed.reason)",
+        "await self._refusals.malformed(malformed)",
         "pass",
         0,
     ),
@@ -207,15 +207,15 @@ MUTANTS = [
     ),
     Mutant(
         "nobody looks whether the destination lost what stood before a refused event",
-        delivery.Delivery._position_after,
+        beliefs.position_before,
         "if not as_promised:",
         "if False:",
         692,
     ),
     Mutant(
         "an idle line does not look after its destination",
-        delivery.Delivery._heartbeat,
-        "if position != self._position:",
+        beliefs.check_both,
+        "if found != position:",
         "if False:",
         164,
     ),
