@@ -141,7 +141,7 @@ def dead_letter_reader_of(settings: Settings, name: str) -> DestinationReader | 
     """Of where the pipeline keeps its dead letters; None where there are none, or they cannot be read back."""
     pipeline = settings.pipelines[name]
     letters = pipeline.dead_letter
-    if pipeline.on_rejected != "dead_letter" or letters is None or letters.plugin.reader is None:
+    if letters is None or letters.plugin.reader is None:
         return None
     owner = f"{settings.name}.{name}.dead-letters"
     context = SinkContext(owner, name, pipeline.source, settings.sources[pipeline.source].id)

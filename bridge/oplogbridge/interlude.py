@@ -16,7 +16,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from oplogbridge import wishes
+from oplogbridge import letters, wishes
 from oplogbridge.backoff import Backoff
 from oplogbridge.choice import GoOn, Stop, choose_offset
 from oplogbridge.clock import Clock
@@ -124,6 +124,8 @@ class InterludeLine:
             if await self._is_away():
                 await move_offset(self._live, offset=self._wanted.at_offset, store=self._store, lease=self._lease)
             await forget(self._store, self._live.name)
+            if self._wanted.kind == "redrive":
+                await letters.note_handled(self._store, self._live.name, self._wanted.sequences, "redriven")
             await self._change(phase="done")
             _log.info(f"{self._wanted.kind} done", pipeline=self._live.name, events=self._wanted.events)
         self._status.state, self._status.error = "waiting", None

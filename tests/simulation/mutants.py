@@ -59,7 +59,7 @@ MUTANTS = [
     expected = None if replacing is None else replacing.to_text()
     if self.memory.offsets.get(pipeline) != expected:""",
         "if False:",
-        1079,
+        620,
     ),
     Mutant(
         "the position is read before the predecessor is fenced",
@@ -83,7 +83,7 @@ MUTANTS = [
         kafka.KafkaState._checked,
         "if epoch != self.epoch:",
         "if False:",
-        151,
+        30,
         (kafka.KIND,),
     ),
     Mutant(
@@ -147,7 +147,7 @@ MUTANTS = [
         lease.Lease._renew,
         "self.valid_until = sent_at + self.ttl_seconds",
         "self.valid_until = self.clock.monotonic() + self.ttl_seconds",
-        14121,
+        180,
     ),
     Mutant(
         "a new holder polls at once",
@@ -168,7 +168,7 @@ MUTANTS = [
         MemoryStateStore.save,
         "if self.memory.offsets.get(pipeline) != expected:",
         "if False:",
-        1079,
+        620,
     ),
     Mutant(
         "`latest` is resolved again when the store forgot it",
@@ -259,7 +259,7 @@ MUTANTS = [
         reader.Reader._poll,
         "asked_at=started_at, came_at=now, unix_asked=unix_asked",
         "asked_at=now, came_at=now, unix_asked=self._clock.unix()",
-        2262,
+        1079,
     ),
     Mutant(
         "an entry that shows no time counts as old",

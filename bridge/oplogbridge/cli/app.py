@@ -33,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 offsets_app = typer.Typer(help="See and move offsets, the destination's own position too.", no_args_is_help=True)
+dead_letters_app = typer.Typer(help="What destinations would not take: see, redrive, drop.", no_args_is_help=True)
 pipelines_app = typer.Typer(help="Pause and resume pipelines while they run.", no_args_is_help=True)
 replay_app = typer.Typer(
     cls=StartsByDefault,
@@ -41,6 +42,7 @@ replay_app = typer.Typer(
 )
 config_app = typer.Typer(help="About the configuration.", no_args_is_help=True)
 app.add_typer(offsets_app, name="offsets")
+app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(pipelines_app, name="pipelines")
 app.add_typer(replay_app, name="replay")
 app.add_typer(config_app, name="config")

@@ -13,6 +13,7 @@ from oplogbridge.cli import (  # noqa: F401
     audit,
     check,
     configuration,
+    dead_letters,
     demo,
     emulator,
     offsets,
