@@ -50,9 +50,12 @@ _NOBODY = Identity()
 def identity_of(payload: bytes) -> Identity:
     """Never raises: a payload that is none of ours is nobody's."""
     try:
-        found = _decode(payload)
+        return _identity_of(_decode(payload))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _NOBODY
+
+
+def _identity_of(found: _Payload) -> Identity:
     if found.flat_sequence is not UNSET:
         return _numbered(found.flat_sequence)
     if found.specversion is not None and isinstance(found.sequence, str):

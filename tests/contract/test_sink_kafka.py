@@ -13,7 +13,8 @@ from kafka_reader import cut_front, make_topic, read_committed, write_record
 from oplogbridge import DestinationReader, Event, Sink
 from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
-from oplogbridge.testing.sink_rig import SOURCE_ID
+from oplogbridge.testing.sink_reading import all_of, cloudevent, reading, written
+from oplogbridge.testing.sink_rig import FIRST, SOURCE_ID, make_batch
 from oplogbridge_sinks.kafka import KafkaSettings, plugin
 from services import KafkaServer
 
@@ -126,6 +127,23 @@ class TestKafkaSink(SinkContract):
 
 class TestKafkaReader(SinkReaderContract):
     rig = TestKafkaSink.rig
+
+    async def test_in_a_shared_topic_others_are_left_out_and_what_a_replay_delivered_says_so(
+        self, rig: KafkaRig
+    ) -> None:
+        headers = (("Oplog-Source", b"shop"),)
+        told = [
+            cloudevent(FIRST, constant_headers=headers),
+            cloudevent(FIRST + 1, constant_headers=(("Oplog-Source", b"another"),)),
+            cloudevent(FIRST + 2, constant_headers=(*headers, ("Oplog-Replay", b"again"))),
+        ]
+        await written(rig, [make_batch(*told)])
+        await write_record(rig.server.bootstrap_servers, rig.topic, b"somebody", b"else")
+
+        async with reading(rig) as (reader, lanes):
+            found = await all_of(rig, reader, lanes)
+
+        assert [(one.id, one.replay) for one in found] == [(str(FIRST), None), (str(FIRST + 2), "again")]
 
 
 class TestKafkaSinkWithEventsThatAreTooLarge:

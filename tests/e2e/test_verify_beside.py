@@ -38,6 +38,7 @@ def test_beside_live_pipelines_nothing_is_found_that_is_not_so(
             sinks,
             state=f"sqlite:///{tmp_path / 'state.db'}",
             name=unique,
+            source_options={"poll_interval": "100ms"},
             admin={"listen": "127.0.0.1:0"},
             defaults={
                 "on_rejected": "dead_letter",

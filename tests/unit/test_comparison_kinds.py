@@ -84,6 +84,22 @@ def test_what_refers_to_attachments_is_rendered_anew_each_time() -> None:
     assert [one.id for one in findings.listed["re-rendered"]] == ["103"]
 
 
+def test_what_says_that_it_came_late_is_not_reordered() -> None:
+    made = events_of("new")
+    there = as_delivered(made)
+    late = Delivered(103, "103", made[3].key, made[3].payload, "lane", "x", place="109-1")
+    comparison = Comparison([Lane("lane", None)], shown=lambda event: event.payload, lane_of=lambda _: "lane")
+    comparison.expect(made[:2], 102, "new")
+    comparison.found(there[:2], [late])  # read ahead
+    comparison.close()
+    comparison.expect(made[2:], FIRST + COUNT, "new")
+    comparison.found([there[2], *there[4:]])
+    comparison.close()
+    findings = comparison.end()
+
+    assert (counts(findings), findings.matched) == ({}, COUNT)
+
+
 def test_another_key_is_altered_and_an_attribute_too() -> None:
     made = events_of("new", binary=True)
     there = as_delivered(made)

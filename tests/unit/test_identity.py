@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oplogbridge.codec.encode import Codec
 from oplogbridge.codec.payloads import Format
@@ -51,7 +53,27 @@ def test_a_cloudevent_says_its_key_and_its_data_model_too() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"[]", b"null", b"\xff", b'{"sequence":1e3}', b'{"sequence":-1}', b'{"__sequence":{}}', b"[" * 100_000],
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"sequence":1e3}',
+        b'{"sequence":-1}',
+        b'{"__sequence":{}}',
+        b"[" * 100_000,
+        b'{"source":{"connector":' + b"[" * 9_000,
+    ],
 )
 def test_what_is_no_event_of_ours_is_nobodys(payload: bytes) -> None:
     assert identity_of(payload) == Identity()
+
+
+@given(st.binary(max_size=40), st.integers(0, 80), st.integers(0, 40))
+def test_no_payload_is_an_error(junk: bytes, at: int, cut: int) -> None:
+    whole = (
+        b'{"specversion":"1.0","id":"5","sequence":"5","partitionkey":"\\ud800","source":{"connector":"oplog-bridge"}}'
+    )
+
+    assert isinstance(identity_of(junk), Identity)
+    assert isinstance(identity_of(whole[:at] + junk + whole[at + cut :]), Identity)

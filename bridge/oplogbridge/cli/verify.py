@@ -27,6 +27,7 @@ _APART = {
     "thinned": "perhaps, by the destination's compaction or limits",
     "dead-lettered": "kept as dead letters instead",
     "beside": "beside the log: snapshots and the like, which are not compared",
+    "late": "delivered behind what had gone before: committed late at the source, or redriven",
     "replayed": "delivered once more by a replay, which are not compared",
     "older": "older than what the source still shows",
     "malformed": "entries that can be no events",

@@ -54,7 +54,10 @@ class LaneReading:
     def _of_the_log(self, page: Sequence[Delivered]) -> list[Delivered]:
         findings, kept = self._comparison.findings, []
         for one in page:
-            if one.place is not None and one.place == one.id:  # else an entry of the log that was told late
+            if one.place is not None and one.id == str(one.sequence):
+                findings.late += 1  # an entry of the log, told where it was found
+                self._comparison.found([], [one])
+            elif one.place is not None:
                 findings.beside += 1
             elif one.replay is not None:
                 findings.replayed += 1

@@ -219,7 +219,7 @@ class Comparison:
 
     def _compare(self, one: Delivered, wanted: Wanted, *, astray: bool) -> None:
         self.findings.matched += 1
-        if astray:
+        if astray and one.place is None:  # else it says itself that it came late
             self._tell("reordered", one)
         payload = one.payload or b""
         differs = []

@@ -35,6 +35,7 @@ class Findings:
     thinned: int = 0  # its compaction or the like may have
     dead_lettered: int = 0
     beside: int = 0  # snapshots and the like, which have a place of their own beside the log
+    late: int = 0  # committed late at the source, and delivered behind what had gone before
     replayed: int = 0  # delivered once more on purpose, and marked as such
     older: int = 0  # than the first entry that the source still shows
     malformed: int = 0  # entries that can be no event
@@ -73,4 +74,4 @@ class Findings:
         }
 
 
-_APART = ("trimmed", "thinned", "dead_lettered", "beside", "replayed", "older", "malformed")  # names of fields
+_APART = ("trimmed", "thinned", "dead_lettered", "beside", "late", "replayed", "older", "malformed")  # names of fields
