@@ -38,8 +38,10 @@ def receiving() -> Iterator[Receiver]:
     receiver = Receiver()
     try:
         asyncio.run_coroutine_threadsafe(receiver.__aenter__(), loop).result(rig.WITHIN_SECONDS)
-        yield receiver
-        asyncio.run_coroutine_threadsafe(receiver.__aexit__(None, None, None), loop).result(rig.WITHIN_SECONDS)
+        try:
+            yield receiver
+        finally:
+            asyncio.run_coroutine_threadsafe(receiver.__aexit__(None, None, None), loop).result(rig.WITHIN_SECONDS)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

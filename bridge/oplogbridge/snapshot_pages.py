@@ -2,7 +2,7 @@
 
 A page's ids are noted before it is handed on, so that after a crash the destination's position tells which object was
 the last: listing goes on behind it. What is created, changed or deleted meanwhile needs no care here: the log tells it
-from the snapshot's offset on (docs/adr/0016).
+from the snapshot's offset on (docs/adr/0014).
 """
 
 from __future__ import annotations

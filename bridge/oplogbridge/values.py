@@ -98,7 +98,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     operation: str
     own_headers: Headers = ()  # CloudEvents' attributes that are this event's alone, in `mode: binary`
     tombstone: bool = False  # behind it goes its key once more, without a value
-    # Of an event that stands where its sequence does not tell (an interlude, docs/adr/0016): `<sequence>-<n>`, behind
+    # Of an event that stands where its sequence does not tell (an interlude, docs/adr/0014): `<sequence>-<n>`, behind
     # that sequence. `sequence` then counts for itself, and `id` is the place, or the entry's own sequence as ever.
     place: str | None = None
 

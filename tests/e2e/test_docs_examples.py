@@ -63,6 +63,8 @@ CLAIMED: dict[str, list[str]] = {
     ],
     "docs/operations.md": ["tests/e2e/test_offsets_exchange.py"],
     "docs/redis.md": ["tests/unit/test_redis_address.py"] * 2,
+    "docs/replay.md": ["tests/e2e/test_runbook.py"] * 3,
+    "docs/runbook.md": ["tests/e2e/test_runbook.py"] * 10,
     "docs/sinks.md": ["test_the_kafka_acls_are_the_rights_that_check_prints"],
     "docs/verify.md": ["tests/e2e/test_verify.py"],
     "docs/writing-a-sink.md": ["test_the_entry_point_is_one"],

@@ -167,7 +167,7 @@ class HoldsItsPosition:
 
     @needs("position")
     async def test_an_interlude_counts_for_itself_and_the_position_comes_back(self, rig: SinkRig) -> None:
-        # What an interlude does (docs/adr/0016): its events have places behind FIRST, and a source id of their own.
+        # What an interlude does (docs/adr/0014): its events have places behind FIRST, and a source id of their own.
         before, behind = make_batch(FIRST), make_batch(FIRST + 1, FIRST + 2)
         told = [make_event(FIRST + 1 + n, id=f"{FIRST}-{n + 1}", place=f"{FIRST}-{n + 1}") for n in range(3)]
         during = f"{SOURCE_ID}#snapshot@{FIRST + 1}"
