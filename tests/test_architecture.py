@@ -57,7 +57,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "log_watch": READING | {"source"},
     "told_pages": READING | {"source", "wishes"},
     "model_pages": READING | {"source", "wishes"},
-    "snapshot_pages": READING | {"source", "wishes"},
+    "reconcile": WORDS | {"sink"},
+    "snapshot_pages": READING | {"reconcile", "sink", "source", "wishes"},
     "interlude": DELIVERING
     | {"garbage", "letters", "model_pages", "pipeline", "snapshot_pages", "told_pages", "wishes"},
     "replay_pages": READING | {"source", "wishes"},

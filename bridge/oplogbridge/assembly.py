@@ -124,6 +124,7 @@ def pipeline_of(
         dead_letters_hold_position=letters_hold_position,
         on_late=pipeline.on_late,
         datamodel_events=pipeline.datamodel_events,
+        make_reader=_reads(pipeline, SinkContext(owner, name, pipeline.source, source_id)),
         attachments=_attachments(settings.sources[pipeline.source], name, pipeline),
         made_from=(pipeline, replay),
     )
@@ -231,6 +232,11 @@ def _attachments(source: SourceSettings, name: str, pipeline: PipelineSettings) 
         allow_http=source.url.startswith("http:"),
         format=pipeline.format,
     )
+
+
+def _reads(pipeline: PipelineSettings, context: SinkContext) -> Callable[[], DestinationReader] | None:
+    make = pipeline.sink.plugin.reader
+    return None if make is None else lambda: make(pipeline.sink.settings, context)
 
 
 def _builder(choice: SinkChoice, context: SinkContext) -> Callable[[], Sink]:

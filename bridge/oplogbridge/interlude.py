@@ -199,6 +199,7 @@ class InterludeLine:
             self._reader,
             self._wanted,
             accepts=spec.codec.accepts,
+            make_reader=self._live.make_reader,
             store=self._store,
             lease=self._lease,
             clock=self._clock,

@@ -15,6 +15,8 @@ import structlog
 from oplogbridge.clock import Clock
 from oplogbridge.errors import Misconfigured
 from oplogbridge.lease import Lease
+from oplogbridge.reconcile import Reconciliation
+from oplogbridge.sink import DestinationReader
 from oplogbridge.source.answers import Answer, AnswerTooLarge
 from oplogbridge.source.asking import Patience
 from oplogbridge.source.reader import Client, Reader, T
@@ -24,6 +26,9 @@ from oplogbridge.wishes import Interlude
 
 OBJECTS_MAX = 1000  # in one answer, which is what the vendor's lists give at most
 RECORDS_MAX = 32  # of pages: three times what is read ahead and in flight
+
+DELIVERED_SECONDS = 0.1  # between two looks whether all before is delivered
+DELETES = "~deletes"  # stands for a type in records, behind all that are one
 
 _log = structlog.get_logger()
 
@@ -60,17 +65,22 @@ class SnapshotPages:
         wanted: Interlude,
         *,
         accepts: Callable[[str, str], bool],
+        make_reader: Callable[[], DestinationReader] | None,
         store: StateStore,
         lease: Lease,
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
-        """`accepts` is the pipeline's filter, of a type and an operation: what it does not take is not listed."""
+        """`accepts` is the pipeline's filter, of a type and an operation: what it does not take is not listed.
+        `make_reader` reads the destination, for what is to be reconciled."""
         self._reader = reader
         self._wanted = wanted
         self._accepts = accepts
+        self._make_reader = make_reader
+        self._reconciliation: Reconciliation | None = None
         self._store = store
         self._lease = lease
+        self._clock = clock
         self._patience = Patience(reader, f"the snapshot of {wanted.pipeline}", clock=clock, jitter=jitter)
         self._records: dict[int, _Record] | None = None  # by the offset of a page
         self._models: _Models | None = None
@@ -104,7 +114,29 @@ class SnapshotPages:
                 await self._note(offset, _Record(name, tuple(entry.object_id for entry in entries)))
                 next_offset = offset + len(entries)
                 return Page(offset, next_offset, entries, (), True, models.datamodel_hash, bytes_received=0)
-        return Page(offset, offset, (), (), False, models.datamodel_hash, bytes_received=0)
+        deletes = await self._deletes(offset, after if type_ == DELETES else "") if self._wanted.reconcile else []
+        return Page(offset, offset + len(deletes), deletes, (), bool(deletes), models.datamodel_hash, bytes_received=0)
+
+    async def _deletes(self, offset: int, after: str) -> list[Entry]:
+        """Of what the destination has and the snapshot did not tell: the log does not reach back to where it went."""
+        if self._reconciliation is None:
+            if self._make_reader is None:
+                raise Misconfigured("the destination cannot be read back: take the snapshot without --reconcile")
+            # What is read ahead of the write is not there yet, and would count as missing.
+            while (kept := await self._store.peek(self._wanted.pipeline)) is None or kept.offset < offset:
+                await self._clock.sleep(DELIVERED_SECONDS)
+            self._reconciliation = Reconciliation(self._wanted.at_offset - 1)
+            await self._reconciliation.read(self._make_reader())
+        found = [
+            (type_, id_)
+            for type_, id_ in self._reconciliation.missing(after)
+            if (not self._wanted.types or type_ in self._wanted.types) and self._accepts(type_, "delete")
+        ]
+        if found:
+            await self._note(offset, _Record(DELETES, tuple(f"{type_}/{id_}" for type_, id_ in found)))
+        behind = self._wanted.at_offset - 1
+        first = self._wanted.first_place + offset - self._wanted.at_offset
+        return [_delete(*one, offset + count, behind, first + count) for count, one in enumerate(found)]
 
     async def forget(self) -> None:
         """It is delivered: nothing of it needs to be known any more."""
@@ -190,6 +222,15 @@ def _behind(records: dict[int, _Record], offset: int, at_offset: int) -> tuple[s
     at = max(earlier)
     record = records[at]
     return record.type, record.ids[min(offset - at, len(record.ids)) - 1]
+
+
+def _delete(type_: str, id_: str, sequence: int, behind: int, number: int) -> Entry:
+    place = f"{behind}-{number}"
+    object_ = msgspec.json.encode({"id": id_, "type": type_})
+    raw = b'{"sequence":"%d","operation":"delete","object":%b}' % (behind, object_)
+    nothing = msgspec.UNSET
+    head = (sequence, place, "delete", msgspec.Raw(object_), type_, id_, None)
+    return Entry(*head, nothing, nothing, None, msgspec.Raw(raw), place)
 
 
 def _read(answer: Answer, name: str) -> _Objects:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from oplogbridge.attachments.spec import AttachmentsSpec
 from oplogbridge.codec.encode import Codec
-from oplogbridge.sink import Sink, SinkTraits
+from oplogbridge.sink import DestinationReader, Sink, SinkTraits
 from oplogbridge.source.reader import ClosableClient
 from oplogbridge.source.start import Start
 from oplogbridge.wishes import Interlude, Replay
@@ -31,6 +31,7 @@ class PipelineSpec:
     attachments: AttachmentsSpec | None = None
     on_late: Literal["deliver", "stop", "dead_letter"] = "deliver"  # what was committed late, and found
     datamodel_events: bool = False  # a data model is told before what is shown by it
+    make_reader: Callable[[], DestinationReader] | None = None  # None: the destination cannot be read back
     made_from: object = None  # equal where the configuration says the same: then a reload leaves the pipeline alone
 
 

@@ -212,6 +212,9 @@ def test_the_offset_of_a_paused_pipeline_is_moved_while_its_instance_runs(operat
             operated.run("offsets", "set", PIPELINE, written[-100])
         else:
             assert "holds" in operated.run("offsets", "set", PIPELINE, written[-100], code=3)
+        (row,) = json.loads(operated.run("offsets", "list", "--json"))
+        assert (row["state"], row["pipeline"], row["log_trouble"]) == ("paused", PIPELINE, None)
+        assert row["holder"]
         operated.run("pipelines", "resume", PIPELINE)
         bridge.until(lambda: state_of(bridge) == "running", "it runs again")
         again = written[-100:] if operated.sink["kind"] in GOES_BACK else []
@@ -300,6 +303,31 @@ def test_what_a_destination_would_not_take_is_redriven_once_where_nothing_later_
         trail = lenient.run("audit")
         assert "dead-letters redrive" in trail
         assert "dead-letters drop" in trail
+
+
+@pytest.mark.parametrize("kind", ["file", "redis"])
+def test_deletes_that_the_log_lost_are_told_by_a_snapshot_that_reconciles(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, unique: str
+) -> None:
+    with rig.emulator() as source:
+        ids = objects_made(source, 60)
+        made = Operated(source, tmp_path, sink_of(kind, request, tmp_path, unique))
+        made.deliver()
+        for id_ in ids[:5]:
+            headers = {"Authorization": source.authorization}
+            url = f"{source.url}/objects/user/{id_}.json"
+            urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="DELETE")).close()
+        source.fault("retention_cut", entries=65)
+        made.deliver()
+        source.written(3)
+        made.deliver()
+
+        made.run("snapshot", PIPELINE, "--reconcile")
+        made.run("snapshot", PIPELINE, "--reconcile", "--types", "user")
+
+        told = [one for one in made.events() if "-" in one.id]
+        assert [one.operation for one in told] == ["snapshot"] * 55 + ["delete"] * (5 + 3) + ["snapshot"] * 55
+        assert len({one.id for one in told}) == len(told)
 
 
 def test_events_are_read_as_they_stand() -> None:

@@ -78,6 +78,15 @@ class SourceAccess:
         """Have the holder move the offset of a pipeline that is stopped there."""
         return await self._ask("PUT", f"/api/pipelines/{pipeline}/offset", {"offset": str(offset)})
 
+    async def status(self) -> dict[str, Any] | None:
+        """What the holder's admin server knows of itself; None where nobody holds the source, or nobody answers."""
+        if self.held is not None or self.holder is None:
+            return None
+        try:
+            return await self._ask("GET", "/api/status")
+        except BridgeError:
+            return None
+
     async def look(self) -> bool:
         """Tell the holder that an operator wants something; False where nobody can be told, who finds it by himself."""
         if self.held is not None or self.holder is None:

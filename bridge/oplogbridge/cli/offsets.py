@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from oplogbridge import wishes
 from oplogbridge.cli.app import ConfigFiles, Json, offsets_app, print_json, run_async
-from oplogbridge.cli.holder import opened_store, reach_source, spec_of
+from oplogbridge.cli.holder import SourceAccess, opened_store, reach_source, spec_of
 from oplogbridge.cli.run import load_settings
 from oplogbridge.config import Settings, parse_start
 from oplogbridge.errors import ConfigError, Misconfigured
@@ -56,17 +57,41 @@ def reset(
 
 
 async def _list(settings: Settings, json: bool) -> None:
+    rows: list[dict[str, Any]] = []
     async with opened_store(settings) as store:
-        rows = [await _row(settings, store, name) for name in settings.pipelines]
+        for source in settings.sources:
+            access = SourceAccess(settings, source, store, None, await store.holder(source))
+            told = (await access.status() or {}).get("pipelines", {})
+            paused = (await wishes.read(store, source)).paused
+            names = [name for name, pipeline in settings.pipelines.items() if pipeline.source == source]
+            rows += [await _row(settings, store, name) | _live(told.get(name), name in paused) for name in names]
     if json:
         print_json(rows)
         return
-    typer.echo(f"{'PIPELINE':<30} {'OFFSET':>20} {'TIME':<21} {'POSITION':>20} HOLDER")
+    typer.echo(
+        f"{'PIPELINE':<30} {'STATE':<9} {'OFFSET':>20} {'TIME':<21} {'LAG':>8} {'POSITION':>20} {'STORED':>20} HOLDER"
+    )
     for row in rows:
+        lag = "-" if row["lag_seconds"] is None else f"{row['lag_seconds']:.0f} s"
+        state, offset, position = (row[key] or "-" for key in ("state", "offset", "position"))
         typer.echo(
-            f"{row['pipeline']:<30} {row['offset'] or '-':>20} {row['time'] or '-':<21} "
+            f"{row['pipeline']:<30} {state:<9} {offset:>20} {row['time'] or '-':<21} {lag:>8} {position:>20} "
             f"{row['mark'] or '-':>20} {row['holder'] or '-'}"
         )
+    for row in rows:
+        if row["log_trouble"]:
+            typer.echo(f"{row['pipeline']}: {row['log_trouble']}")
+
+
+def _live(told: dict[str, Any] | None, paused: bool) -> dict[str, Any]:
+    """What only the instance knows that runs it: lag, and the position that the sink proved last."""
+    told = told or {}
+    return {
+        "state": "paused" if paused else told.get("state"),
+        "lag_seconds": told.get("lag_seconds"),
+        "position": told.get("position"),
+        "log_trouble": told.get("log_trouble"),
+    }
 
 
 async def _get(settings: Settings, pipeline: str, json: bool) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from oplogbridge import wishes
 from oplogbridge.assembly import source_of
-from oplogbridge.cli.holder import opened_store
+from oplogbridge.cli.holder import SourceAccess, opened_store
 from oplogbridge.cli.logs import set_up_logs
 from oplogbridge.clock import SystemClock
 from oplogbridge.config import Settings
@@ -53,6 +53,7 @@ class _Following:
         self._running: asyncio.Task[None] | None = None
         self._began: tuple[float, int] | None = None  # when, and where it stood then
         self._shown_at = 0.0
+        self._counted: tuple[float, int] | None = None  # when, and how many events there were
 
     async def until_done(self, interrupted: asyncio.Event) -> None:
         try:
@@ -117,8 +118,13 @@ class _Following:
         whole = max(1, replay.to_offset - replay.from_offset)
         share = min(1.0, max(0.0, (at - replay.from_offset) / whole))
         left = "" if at <= begun else f", {(replay.to_offset - at) * (now - begun_at) / (at - begun):,.0f} s left"
-        own = self._status.replays.get(self._name)
-        events = "" if own is None else f", {own.events_delivered:,} events"
+        events = ""
+        delivered = await self._delivered()
+        if delivered is not None:
+            if self._counted is not None and now > self._counted[0]:
+                rate = (delivered - self._counted[1]) / (now - self._counted[0])
+                events = f", {delivered:,} events, {max(0.0, rate):,.0f}/s"
+            self._counted = now, delivered
         line = f"{share:4.0%}{events}{left}"
         if sys.stderr.isatty():
             bar = "#" * round(share * 30)
@@ -127,6 +133,18 @@ class _Following:
         elif now - self._shown_at >= 10.0:
             self._shown_at = now
             sys.stderr.write(f"replay {self._name}: {line}\n")
+
+    async def _delivered(self) -> int | None:
+        """Events so far: here, or at whoever carries it out."""
+        own = self._status.replays.get(self._name)
+        if own is not None:
+            return own.events_delivered
+        holder = await self._store.holder(self._source)
+        status = await SourceAccess(self._settings, self._source, self._store, None, holder).status()
+        if status is None:
+            return None
+        told = status["sources"].get(self._source, {}).get("replays", {}).get(self._name)
+        return None if told is None else int(told["events_delivered"])
 
     def _end_line(self, replay: Replay | None) -> None:
         if sys.stderr.isatty():

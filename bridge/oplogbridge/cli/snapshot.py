@@ -13,6 +13,7 @@ from oplogbridge.cli.carrying import carry_out
 from oplogbridge.cli.holder import SourceAccess, opened_store
 from oplogbridge.cli.offsets import actor, known
 from oplogbridge.cli.run import load_settings
+from oplogbridge.codec.encode import DEFAULT_KEY
 from oplogbridge.config import Settings
 from oplogbridge.errors import ConfigError
 from oplogbridge.state import AuditRecord
@@ -27,6 +28,10 @@ def snapshot(
     types: Annotated[
         list[str] | None, typer.Option("--types", help="Only these; may be repeated, or have commas.")
     ] = None,
+    reconcile: Annotated[
+        bool,
+        typer.Option("--reconcile", help="Tell deletes, too: of what the destination has, and the source no more."),
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it to the running instances.")] = False,
 ) -> None:
     """Tell the current state of every object: the pipeline stands still for it, and then follows the log."""
@@ -34,8 +39,13 @@ def snapshot(
     known(settings, pipeline)
     if settings.sources[settings.pipelines[pipeline].source].api == "v1":
         raise ConfigError("snapshot", [f"{pipeline}: a snapshot lists objects by API v4; its source is read by v1"])
+    chosen_pipeline = settings.pipelines[pipeline]
+    if reconcile and chosen_pipeline.key != DEFAULT_KEY:
+        raise ConfigError("snapshot", [f"{pipeline}: --reconcile needs the key {DEFAULT_KEY}, which names an object"])
+    if reconcile and chosen_pipeline.sink.plugin.reader is None:
+        raise ConfigError("snapshot", [f"{pipeline}: --reconcile needs a sink that can be read back"])
     chosen = tuple(word for text in types or () for word in text.split(",") if word)
-    wanted = Interlude("snapshot", pipeline, types=chosen, by=actor(), at_unix_seconds=time.time())
+    wanted = Interlude("snapshot", pipeline, types=chosen, reconcile=reconcile, by=actor(), at_unix_seconds=time.time())
     run_async(_snapshot(settings, wanted, detach))
 
 
