@@ -77,9 +77,16 @@ def source_of(
 
 
 def pipeline_of(
-    settings: Settings, name: str, pipeline: PipelineSettings, source_id: str, replay: Replay | None = None
+    settings: Settings,
+    name: str,
+    pipeline: PipelineSettings,
+    source_id: str,
+    replay: Replay | None = None,
+    *,
+    keeps_letters: bool = False,
 ) -> PipelineSpec:
-    """`replay`: the same pipeline, for a range of the log, in a line of its own (`replay_of`)."""
+    """`replay`: the same pipeline, for a range of the log, in a line of its own (`replay_of`). `keeps_letters`: also
+    where `on_rejected` says stop."""
     owner = f"{settings.name}.{name}"
     if replay is not None:
         owner = f"{settings.name}.{replay.line}"
@@ -91,7 +98,7 @@ def pipeline_of(
         subjects=tuple(wanted.subjects or ()),
     )
     dead_letters, letters_hold_position = None, True
-    if "dead_letter" in (pipeline.on_rejected, pipeline.on_late) and pipeline.dead_letter is not None:
+    if (keeps_letters or pipeline.on_rejected == "dead_letter") and pipeline.dead_letter is not None:
         dead_letters = _builder(
             pipeline.dead_letter, SinkContext(f"{owner}.dead-letters", name, pipeline.source, source_id)
         )
@@ -168,7 +175,7 @@ def interlude_of(settings: Settings, interlude: Interlude) -> PipelineSpec:
     """The pipeline's own line, for what stands beside the log."""
     pipeline = settings.pipelines[interlude.pipeline]
     source_id = source_during(interlude, settings.sources[pipeline.source].id)
-    return pipeline_of(settings, interlude.pipeline, pipeline, source_id)
+    return pipeline_of(settings, interlude.pipeline, pipeline, source_id, keeps_letters=interlude.as_letters)
 
 
 def sink_aside(choice: SinkChoice, name: str, into: Mapping[str, Any]) -> SinkChoice:

@@ -305,6 +305,32 @@ def test_what_a_destination_would_not_take_is_redriven_once_where_nothing_later_
         assert "dead-letters drop" in trail
 
 
+def test_verify_repairs_what_is_missing_where_the_order_of_its_key_allows_it(
+    source: rig.EmulatorProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    made = Operated(source, tmp_path, {"kind": "file", "path": str(path)})
+    made.deliver()
+    lines = [line + b"\n" for line in path.read_bytes().split(b"\n") if line]  # not at U+2028, which texts hold
+    events = [json.loads(line) for line in lines]
+    last_of_key = {event["subject"]: index for index, event in enumerate(events)}
+    newest = sorted(last_of_key.values())[-40:-10]
+    older = next(index for index, event in enumerate(events) if last_of_key[event["subject"]] > index)
+    path.write_bytes(b"".join(line for index, line in enumerate(lines) if index not in {older, *newest}))
+    sidecar = path.with_name(path.name + ".position")
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"length": path.stat().st_size}))
+
+    said = made.run("verify", PIPELINE, "--repair", code=4)
+    again = made.run("verify", PIPELINE, "--json", code=4)
+
+    assert f"not repaired: {events[older]['id']}" in said
+    assert "30 delivered now, 1 not" in said
+    found = json.loads(again[: again.rindex("}") + 1])
+    assert [one["id"] for one in found["missing"]["listed"]] == [events[older]["id"]]
+    assert sorted(one.id for one in made.events()) == sorted({event["id"] for event in events} - {events[older]["id"]})
+    assert "verify --repair" in made.run("audit")
+
+
 @pytest.mark.parametrize("kind", ["file", "redis"])
 def test_deletes_that_the_log_lost_are_told_by_a_snapshot_that_reconciles(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, unique: str

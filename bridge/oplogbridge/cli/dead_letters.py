@@ -8,21 +8,19 @@ from typing import Annotated
 
 import typer
 
-from oplogbridge import letters, wishes
-from oplogbridge.assembly import dead_letter_reader_of, reader_of
+from oplogbridge import letters
+from oplogbridge.assembly import dead_letter_reader_of
 from oplogbridge.cli.app import ConfigFiles, Json, dead_letters_app, print_json, run_async
-from oplogbridge.cli.carrying import carry_out
-from oplogbridge.cli.holder import SourceAccess, opened_store, reach_source
+from oplogbridge.cli.holder import opened_store
 from oplogbridge.cli.offsets import actor, known
+from oplogbridge.cli.redriving import delivered_later, gone_at_the_source, redriven
 from oplogbridge.cli.run import load_settings
 from oplogbridge.config import Settings
 from oplogbridge.errors import ConfigError, Misconfigured
 from oplogbridge.letters import Letter
 from oplogbridge.sink import DestinationReader
 from oplogbridge.state import AuditRecord
-from oplogbridge.status import PipelineStatus
 from oplogbridge.values import OFFSET_MAX
-from oplogbridge.wishes import Interlude, Wishes
 
 PipelineName = Annotated[str, typer.Argument(metavar="PIPELINE")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `list` shows them.")]
@@ -101,68 +99,24 @@ async def _redrive(settings: Settings, pipeline: str, ids: list[str], all_: bool
             raise Misconfigured(f"letter {one.id} {why}; then drop it, or replay that range")
         if one.handled is not None:
             raise Misconfigured(f"letter {one.id} was {one.handled} already: see `dead-letters list --every`")
-    if not force:
-        await _check_nothing_later(settings, pipeline, chosen)
-    source = settings.pipelines[pipeline].source
-    sequences = sorted({one.sequence for one in chosen if one.sequence is not None})
-    async with reach_source(settings, source) as access:
-        for sequence in sequences:
-            page = await access.page(sequence)
-            if not any(entry["sequence"] == str(sequence) for entry in page["entries"]):
-                raise Misconfigured(
-                    f"the source does not show sequence {sequence} any more, so it cannot be redriven: "
-                    f"`oplog-bridge dead-letters show {pipeline} {sequence}` has its bytes"
-                )
-    wanted = Interlude(
-        "redrive", pipeline, sequences=tuple(map(str, sequences)), by=actor(), at_unix_seconds=time.time()
-    )
-    async with opened_store(settings) as store:
-        await wishes.add_interlude(store, source, wanted)
-        await store.record(AuditRecord(time.time(), actor(), "dead-letters redrive", pipeline, _ids(chosen)))
-        await SourceAccess(settings, source, store, None, await store.holder(source)).look()
-    if detach:
-        typer.echo(f"{pipeline}: {len(chosen)} left to the running instances")
-        return
-    over = False
-
-    def is_over(found: Wishes) -> bool:
-        nonlocal over
-        over = found.interludes[pipeline].phase == "done"
-        return over
-
-    def say(found: Wishes, _: PipelineStatus | None) -> str:
-        return f"redriving into {pipeline}: {found.interludes[pipeline].phase}"
-
-    left_over = f"the rest goes on with the next `oplog-bridge run`; see `dead-letters list {pipeline}`"
-    await carry_out(settings, source, pipelines=[pipeline], is_over=is_over, left_over=left_over, show=say)
-    if over:
-        typer.echo(f"{pipeline}: {len(chosen)} redriven")
-
-
-async def _check_nothing_later(settings: Settings, pipeline: str, chosen: list[Letter]) -> None:
-    """The order of a key: what was refused must not come behind what changed the same object later."""
-    reader = reader_of(settings, pipeline)
-    if reader is None:
+    sequences = {one.sequence: one.key for one in chosen if one.sequence is not None}
+    later = {} if force else await delivered_later(settings, pipeline, sequences)
+    for sequence, by in sorted(later.items()):
         raise Misconfigured(
-            f"{settings.pipelines[pipeline].sink.kind} cannot be read back, so nobody knows whether something later of "
-            "the same key was delivered: decide, and say --force"
+            f"letter {sequence}: {sequences[sequence]} was changed later, by sequence {by}, which is delivered; drop "
+            "it, or say --force if consumers heed sequences"
         )
-    waiting = {one.key.encode(): one for one in chosen if one.sequence is not None}
-    first = min(one.sequence for one in chosen if one.sequence is not None)
-    try:
-        for lane in await reader.open():
-            async for page in reader.pages(lane, first, OFFSET_MAX):
-                for found in page:
-                    letter = waiting.get(found.key or b"")
-                    if letter is None or found.sequence is None or letter.sequence is None:
-                        continue
-                    if found.sequence > letter.sequence:
-                        raise Misconfigured(
-                            f"letter {letter.id}: {letter.key} was changed later, by sequence {found.sequence}, which "
-                            "is delivered; drop the letter, or say --force if consumers heed sequences"
-                        )
-    finally:
-        await reader.close()
+    for sequence in await gone_at_the_source(settings, settings.pipelines[pipeline].source, sorted(sequences)):
+        raise Misconfigured(
+            f"the source does not show sequence {sequence} any more, so it cannot be redriven: "
+            f"`oplog-bridge dead-letters show {pipeline} {sequence}` has its bytes"
+        )
+    left_over = f"the rest goes on with the next `oplog-bridge run`; see `dead-letters list {pipeline}`"
+    over = await redriven(
+        settings, pipeline, list(sequences), action="dead-letters redrive", detach=detach, left_over=left_over
+    )
+    if over or detach:
+        typer.echo(f"{pipeline}: {len(chosen)} {'redriven' if over else 'left to the running instances'}")
 
 
 async def _letters(settings: Settings, pipeline: str) -> list[Letter]:

@@ -10,6 +10,7 @@ import typer
 
 from oplogbridge.cli.app import ConfigFiles, Json, app, print_json, run_async
 from oplogbridge.cli.offsets import PipelineName, known
+from oplogbridge.cli.redriving import delivered_later, redriven
 from oplogbridge.cli.run import load_settings
 from oplogbridge.cli.verifying import Verified, verify
 from oplogbridge.clock import SystemClock
@@ -46,14 +47,20 @@ def verify_command(
         str | None, typer.Option("--to", help="Up to before this one; at most, and by default, the pipeline's offset.")
     ] = None,
     json: Json = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Deliver what is missing, where no later event of the same key stands there."),
+    ] = False,
 ) -> None:
     """Compare the destination with the source; exit code 4 when they differ. A live pipeline may go on meanwhile."""
     settings = load_settings(config)
     known(settings, pipeline)
-    run_async(_verify(settings, pipeline, _start("--from", start), _start("--to", to), json))
+    run_async(_verify(settings, pipeline, _start("--from", start), _start("--to", to), json, repair))
 
 
-async def _verify(settings: Settings, pipeline: str, start: Start | None, to: Start | None, json: bool) -> None:
+async def _verify(
+    settings: Settings, pipeline: str, start: Start | None, to: Start | None, json: bool, repair: bool
+) -> None:
     found = await verify(settings, pipeline, start, to, Told(pipeline))
     if json:
         view = {"pipeline": pipeline, "from": str(found.begin), "to": str(found.end), **found.findings.view()}
@@ -61,8 +68,33 @@ async def _verify(settings: Settings, pipeline: str, start: Start | None, to: St
     else:
         for line in lines_of(pipeline, found):
             typer.echo(line)
+    if repair and found.findings.counts["missing"]:
+        await _repair(settings, pipeline, found.findings)
     if found.findings.differ:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+async def _repair(settings: Settings, pipeline: str, findings: Findings) -> None:
+    """What is missing goes behind what was delivered, each once. It stays a difference of this run: verify again."""
+    missing = {
+        int(one.sequence): one.key
+        for one in findings.listed["missing"]
+        if one.sequence is not None and one.key is not None
+    }
+    later = await delivered_later(settings, pipeline, missing)
+    for sequence, by in sorted(later.items())[:SHOWN_MAX]:
+        typer.echo(
+            f"not repaired: {sequence}  {missing[sequence]} was changed later, by {by}: a snapshot tells its state",
+            err=True,
+        )
+    wanted = sorted(missing.keys() - later.keys())
+    if not wanted:
+        typer.echo(f"{pipeline}: nothing can be repaired in the order of its key", err=True)
+        return
+    left_over = "the rest goes on with the next `oplog-bridge run`"
+    if await redriven(settings, pipeline, wanted, action="verify --repair", detach=False, left_over=left_over):
+        rest = findings.counts["missing"] - len(wanted)
+        typer.echo(f"{pipeline}: {len(wanted):,} delivered now, {rest:,} not: verify again", err=True)
 
 
 class Told:
