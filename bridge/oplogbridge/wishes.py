@@ -198,9 +198,15 @@ async def change_replay(
 
 
 async def add_interlude(store: StateStore, source: str, wanted: Interlude) -> None:
-    """Raises Misconfigured while another one of the pipeline is under way."""
+    """Raises Misconfigured while another one of the pipeline is under way, or the pipeline is paused."""
     key = _INTERLUDE + wanted.pipeline
-    before = (await store.notes(_kind(source))).get(key)
+    notes = await store.notes(_kind(source))
+    before = notes.get(key)
+    if _PAUSED + wanted.pipeline in notes:
+        raise Misconfigured(
+            f"pipeline {wanted.pipeline} is paused: resume it first, with `oplog-bridge pipelines resume "
+            f"{wanted.pipeline}`"
+        )
     if before is not None:
         last = Interlude.from_text(before)
         if last.phase != "done":

@@ -204,6 +204,7 @@ def test_the_offset_of_a_paused_pipeline_is_moved_while_its_instance_runs(operat
         refused = operated.run("offsets", "set", PIPELINE, written[-100], code=3)
         assert "pause" in refused or "stop" in refused
         operated.run("pipelines", "pause", PIPELINE)
+        assert "is paused: resume it first" in operated.run("snapshot", PIPELINE, code=3)
         bridge.until(lambda: state_of(bridge) == "paused", "it is paused")
         bridge.kill()
         bridge.start()
