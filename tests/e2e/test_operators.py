@@ -19,7 +19,7 @@ from operating import PIPELINE, Event, Operated, receiving
 from services import KafkaServer, NatsServer, RedisServer
 
 KINDS = ("file", "kafka", "redis", "nats", "webhook")
-ENTRIES = 2_500
+ENTRIES = 1_500
 AGAIN = "again"
 
 
@@ -110,7 +110,7 @@ def in_order(operated: Operated, ids: list[str]) -> list[str]:
 def test_a_replay_whose_command_is_killed_goes_on_exactly_once(operated: Operated, chance: random.Random) -> None:
     operated.deliver()
     written = ids_of(operated.source)
-    first, last = written[200], written[2200]
+    first, last = written[200], written[1400]
 
     killed = killed_soon(
         operated.start("replay", PIPELINE, "--from", first, "--to", last, "--name", AGAIN), chance.uniform(0.8, 1.4)
@@ -121,7 +121,7 @@ def test_a_replay_whose_command_is_killed_goes_on_exactly_once(operated: Operate
     if killed:
         operated.run("replay", "resume", AGAIN)
 
-    assert in_order(operated, replayed(operated, AGAIN)) == written[200:2200]
+    assert in_order(operated, replayed(operated, AGAIN)) == written[200:1400]
     assert in_order(operated, live(operated)) == written
     (row,) = json.loads(operated.run("replay", "list", "--json").partition("]")[0] + "]")
     assert (row["name"], row["state"], row["from"], row["to"]) == (AGAIN, "done", first, last)
@@ -155,7 +155,7 @@ def test_a_snapshot_that_is_killed_goes_on_exactly_once_and_the_log_follows(
         folder = tmp_path / kind
         folder.mkdir()
         with rig.emulator() as source, receiving() as receiver:
-            objects = objects_made(source, 1_500)
+            objects = objects_made(source, 1_000)
             sink = sink_of(kind, request, folder, f"{unique}_{kind}")
             made = Operated(source, folder, sink | ({"url": receiver.url} if kind == "webhook" else {}))
             made.receiver = receiver

@@ -43,6 +43,7 @@ class Attaching(World):
             PipelineChoice(attachments=attachments, format=format_),
             clock=SystemClock(),
             poll_interval_seconds=0.01,
+            lease_ttl_seconds=1.0,
             make_client=lambda: OplogClient(
                 name="shop",
                 url=api.emulator.url if version == "v4" else f"{api.emulator.root}/api/v1",
