@@ -116,6 +116,10 @@ class InterludeLine:
 
     async def _through(self) -> None:
         self._status.state = "opening"
+        # What is noted, not what we believe: a change whose answer was lost may have happened.
+        noted = (await wishes.read(self._store, self._lease.source)).interludes.get(self._live.name)
+        if noted is not None and noted.at_unix_seconds == self._wanted.at_unix_seconds:
+            self._wanted = noted
         if self._wanted.phase == "wanted":
             await self._begin()
         if self._wanted.phase == "telling" and not await self._tell():

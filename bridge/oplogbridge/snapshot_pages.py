@@ -86,6 +86,7 @@ class SnapshotPages:
         self._models: _Models | None = None
         self._ended: set[str] = set()  # types of which the last answer said that nothing follows
         self._objects_max = OBJECTS_MAX
+        self._next_offset: int | None = None  # where the page begins that follows the last one
 
     async def tail(self) -> Page:
         return await self._reader.tail()
@@ -100,6 +101,10 @@ class SnapshotPages:
             Misconfigured: The source cannot list its objects in order.
             Unavailable: The state store.
         """
+        if offset != self._next_offset:  # the line was opened again: what was read ahead of it never arrived
+            self._records, self._reconciliation = None, None
+            self._ended.clear()
+        self._next_offset = None  # until this page is handed on
         if self._records is None:
             kept = await self._store.notes(_kind(self._wanted.pipeline))
             self._records = {int(at): msgspec.json.decode(text, type=_Record) for at, text in kept.items()}
@@ -112,9 +117,10 @@ class SnapshotPages:
             entries = await self._list(name, after if name == type_ else "", offset)
             if entries:
                 await self._note(offset, _Record(name, tuple(entry.object_id for entry in entries)))
-                next_offset = offset + len(entries)
+                next_offset = self._next_offset = offset + len(entries)
                 return Page(offset, next_offset, entries, (), True, models.datamodel_hash, bytes_received=0)
         deletes = await self._deletes(offset, after if type_ == DELETES else "") if self._wanted.reconcile else []
+        self._next_offset = offset + len(deletes)
         return Page(offset, offset + len(deletes), deletes, (), bool(deletes), models.datamodel_hash, bytes_received=0)
 
     async def _deletes(self, offset: int, after: str) -> list[Entry]:

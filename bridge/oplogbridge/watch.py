@@ -121,6 +121,11 @@ class Watch:
         """What was noted, by each pipeline's `on_late`. What cannot be asked for yet waits."""
         for pipeline, sequences in [*self._late.items()]:
             before, what = self.wishes.interludes.get(pipeline), on_late.get(pipeline)
+            if before is not None and before.kind == "late":  # noted already, though the answer may have been lost
+                sequences = [one for one in sequences if str(one) not in before.sequences]
+            if not sequences:
+                del self._late[pipeline]
+                continue
             try:
                 if what == "stop":
                     why = f"sequence {sequences[0]} was committed late (on_late: stop)"

@@ -100,6 +100,8 @@ async def test_killed_anywhere_each_late_entry_that_was_found_is_told_once(seed:
             await world.until(lambda: told(world) or noted(world))
             names = ("sink.write", "sink.move", "sink.open", "store.save", "store.note", "client.poll")
             hold = one.gate.hold(chance.choice(names), chance.choice(("before", "after")), skip=chance.randrange(3))
+            if chance.random() < 0.5:  # an answer is lost
+                one.gate.fail(chance.choice(("store.note", "store.save", "sink.move")), "after")
             await world.run(chance.random() * 10)
             if hold.is_reached or chance.random() < 0.3:
                 one.kill()

@@ -61,6 +61,8 @@ async def run(seed: int) -> None:
         kills = chance.randrange(8)
         armed = False
         for _ in range(writes):
+            if chance.random() < 0.1:  # an answer is lost
+                one.gate.fail(chance.choice(("store.note", "store.save", "sink.write", "sink.move")), "after")
             await world.run(chance.random() * 2)
             world.write(chance.randrange(4))
             if kills and not armed and chance.random() < 0.7:

@@ -130,7 +130,8 @@ class Attachments:
         try:
             return await self._fetched(one)
         except MediaTrouble as error:
-            self._host_failed()
+            if error.of_host:
+                self._host_failed()
             _log.info("attachment not fetched", pipeline=self._spec.pipeline, id=one.id, error=str(error))
         except Unavailable as error:  # the source, asked for a v1 attachment
             _log.info("attachment not found out", pipeline=self._spec.pipeline, id=one.id, error=str(error))
@@ -149,7 +150,8 @@ class Attachments:
         try:
             return await self._fetched(one)
         except MediaTrouble as error:
-            self._host_failed()
+            if error.of_host:
+                self._host_failed()
             _log.info("attachment not fetched", pipeline=self._spec.pipeline, id=one.id, error=str(error))
             return None
 

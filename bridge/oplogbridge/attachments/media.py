@@ -15,7 +15,11 @@ PIECE_BYTES = 64 * 1024
 
 
 class MediaTrouble(Exception):
-    """It did not come this time."""
+    """It did not come this time. `of_host`: others would not, either."""
+
+    def __init__(self, text: str, *, of_host: bool = True) -> None:
+        super().__init__(text)
+        self.of_host = of_host
 
 
 class TooLarge(Exception):
@@ -54,7 +58,7 @@ class MediaClient:
                 if any(one.url.scheme not in self._schemes for one in (*response.history, response)):
                     raise MediaTrouble("it is served over http://, and the source is not")
                 if response.status != 200:
-                    raise MediaTrouble(f"HTTP {response.status}")
+                    raise MediaTrouble(f"HTTP {response.status}", of_host=response.status >= 500)
                 if response.content_type == "text/html":  # with 200: a proxy's page about its own trouble
                     raise MediaTrouble("an HTML page came instead")
                 if (response.content_length or 0) > self._size_max:

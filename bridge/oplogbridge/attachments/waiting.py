@@ -8,6 +8,7 @@ source's pace, in the turns that pipelines leave (`Reader.ask`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
@@ -25,6 +26,7 @@ from oplogbridge.status import PipelineStatus
 
 WAITING_MAX = 100_000  # 20 MiB here and in the store; beyond it the oldest is given up
 ROUND_SECONDS = 5.0
+REREAD_ROUNDS = 12
 AGAIN_SECONDS_MAX = 3600.0
 OBJECTS_AT_ONCE = 100  # their ids fit into one request
 
@@ -73,7 +75,9 @@ class Waiting:
 
     async def keep_trying(self, status: PipelineStatus) -> None:
         """Until cancelled. Raises Unavailable and Misconfigured of the stores, Fenced."""
-        while True:
+        for turn in itertools.count(1):
+            if turn % REREAD_ROUNDS == 0:
+                self._waits = None  # a replay of this pipeline has the same list
             waits = await self._known()
             status.attachments_waiting = len(waits)
             now = self._clock.unix()
