@@ -20,7 +20,7 @@ from oplogbridge import letters, wishes
 from oplogbridge.backoff import Backoff
 from oplogbridge.choice import GoOn, Stop, choose_offset
 from oplogbridge.clock import Clock
-from oplogbridge.errors import Misconfigured, Unavailable
+from oplogbridge.errors import Fenced, Misconfigured, Unavailable
 from oplogbridge.garbage import collect_after_failure
 from oplogbridge.lease import Lease
 from oplogbridge.model_pages import ModelPages
@@ -106,6 +106,14 @@ class InterludeLine:
             return self._troubled("retrying", error, self._backoff.next_seconds(error.retry_after_seconds))
         except Misconfigured as error:
             wait_seconds = self._troubled("stopped", error, self._stopped_backoff.next_seconds())
+            return None if self._gives_up else wait_seconds
+        except Fenced:
+            raise
+        except Exception as error:
+            # A defect of ours stops this pipeline and not its neighbours; the traceback goes to the log.
+            _log.exception("unexpected error", pipeline=self._live.name)
+            told = Misconfigured(f"unexpected {type(error).__name__}: {error}; please report it")
+            wait_seconds = self._troubled("stopped", told, self._stopped_backoff.next_seconds())
             return None if self._gives_up else wait_seconds
 
     def _troubled(self, state: PipelineState, error: Exception, wait_seconds: float) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -33,8 +34,6 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Running:
-    """Something that runs, or has ended."""
-
     spec: PipelineSpec
     pipeline: Pipeline | InterludeLine
     task: asyncio.Task[None]
@@ -115,9 +114,9 @@ class Tenure:
                     clock=self._clock,
                     jitter=self._jitter,
                 )
-                beside.append(tasks.create_task(log_watch.run()))
+                beside.append(tasks.create_task(_without_harm(log_watch.run(), self._spec.name)))
                 follower = DataModelFollower(self.reader, self._spec.name, clock=self._clock, jitter=self._jitter)
-                beside.append(tasks.create_task(follower.run()))
+                beside.append(tasks.create_task(_without_harm(follower.run(), self._spec.name)))
                 while self._settle(tasks):
                     await self._wait_for_news()
                     untold, self._untold = self._untold, {}
@@ -288,3 +287,13 @@ class Tenure:
         finally:
             changed.cancel()
         self._changed.clear()
+
+
+async def _without_harm(work: Coroutine[Any, Any, None], source: str) -> None:
+    """A defect of ours in what only looks ends the looking, and no pipeline."""
+    try:
+        await work
+    except Fenced:
+        raise
+    except Exception:
+        _log.exception("unexpected error", source=source)

@@ -91,10 +91,19 @@ class Watch:
         return True
 
     async def want_first_snapshots(self, pipelines: Sequence[str]) -> None:
-        """`start: snapshot`, of those that are new. Raises Unavailable."""
+        """`start: snapshot`, of those that are new. Waits for the store."""
+        backoff = Backoff(first_seconds=0.5, max_seconds=30.0, jitter=self._jitter)
         for pipeline in pipelines:
-            if pipeline not in self.wishes.interludes and await self._store.peek(pipeline) is None:
-                await self._want(Interlude("snapshot", pipeline, only_new=True, at_unix_seconds=self._clock.unix()))
+            while pipeline not in self.wishes.interludes and pipeline not in self.wishes.paused:
+                try:
+                    if await self._store.peek(pipeline) is not None:
+                        break
+                    now = self._clock.unix()
+                    await self._want(Interlude("snapshot", pipeline, only_new=True, at_unix_seconds=now))
+                except (Unavailable, Misconfigured) as error:
+                    _log.warning("a first snapshot could not be noted", pipeline=pipeline, error=str(error))
+                    await self._clock.sleep(backoff.next_seconds())
+                    await self.look()
 
     async def want_models_told(self, untold: Mapping[str, str]) -> None:
         """By pipeline, the hash of the data model that it waits for."""

@@ -81,9 +81,8 @@ class Waiting:
             waits = await self._known()
             status.attachments_waiting = len(waits)
             now = self._clock.unix()
-            over = [id_ for id_, wait in waits.items() if now - wait.since_unix_seconds > self._spec.deadline_seconds]
-            over += list(waits)[: max(0, len(waits) - WAITING_MAX - len(over))]
-            for id_ in over:
+            late = [id_ for id_, wait in waits.items() if now - wait.since_unix_seconds > self._spec.deadline_seconds]
+            for id_ in list(waits)[: max(len(late), len(waits) - WAITING_MAX)]:  # the oldest come first
                 _log.warning("attachment given up", pipeline=self._spec.pipeline, id=id_, object=waits[id_].object_id)
                 await self._end(self._reference(id_), Told("expired"), status)
             due = [id_ for id_ in waits if self._again_at.get(id_, 0.0) <= now][:OBJECTS_AT_ONCE]
