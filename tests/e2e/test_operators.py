@@ -139,7 +139,7 @@ def test_a_replay_is_carried_out_by_the_running_instance_also_when_that_is_kille
         for _ in range(2):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 assert bridge.process is not None
-                bridge.process.wait(chance.uniform(0.3, 1.5))
+                bridge.process.wait(chance.uniform(0.3, 0.9))
             bridge.kill()
             bridge.start()
         bridge.logged("replay done")
@@ -155,7 +155,7 @@ def test_a_snapshot_that_is_killed_goes_on_exactly_once_and_the_log_follows(
         folder = tmp_path / kind
         folder.mkdir()
         with rig.emulator() as source, receiving() as receiver:
-            objects = objects_made(source, 1_000)
+            objects = objects_made(source, 600)
             sink = sink_of(kind, request, folder, f"{unique}_{kind}")
             made = Operated(source, folder, sink | ({"url": receiver.url} if kind == "webhook" else {}))
             made.receiver = receiver
