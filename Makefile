@@ -38,11 +38,12 @@ demo: $(VENV)/core ## See it work: emulator, bridge and files, for DEMO_FOR=10s 
 # ---- tests
 
 # On a laptop without Java the tests that need Kafka are skipped, loudly; where CI is set that is an error.
-test: setup ## The whole suite, with real servers; ARGS="-k redis -x"
+test: setup ## The whole suite, with real servers; ARGS="-k redis -x", ARGS="-n 0 -s" to watch
 	@$(BIN)/python tests/services install || test -z "$$CI"
 	@# Hundreds of processes are started, and where PYTHONDONTWRITEBYTECODE is set each would compile all of it: 0.15 s.
 	@$(BIN)/python -m compileall -q bridge sinks
-	$(BIN)/python -m pytest $(ARGS)
+	@# Half of the suite's time is waiting: two workers, each with servers of its own, a file to one worker.
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-quick: setup ## Without servers: unit, property and in-memory contract tests
 	$(BIN)/python -m pytest tests/unit tests/properties tests/contract --no-servers $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
@@ -10,6 +11,10 @@ import socket
 _FIRST_PORT = 20_000
 _LAST_PORT = 32_000
 _TRIES_MAX = 200
+# Each worker of pytest-xdist hands out ports of its own: one that is free only because its server has just been killed
+# is not another worker's to give.
+_WORKERS_MAX = 8
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS_MAX
 
 _random = random.SystemRandom()  # not the shared generator: pytest plug-ins and hypothesis seed that one
 _handed_out: set[int] = set()
@@ -18,7 +23,7 @@ _handed_out: set[int] = set()
 def free_port() -> int:
     """A free TCP port on 127.0.0.1 that this process was not given before."""
     for _ in range(_TRIES_MAX):
-        port = _random.randint(_FIRST_PORT, _LAST_PORT)
+        port = _random.randrange(_FIRST_PORT + _worker, _LAST_PORT, _WORKERS_MAX)
         if port in _handed_out or not is_free(port):
             continue
         _handed_out.add(port)
