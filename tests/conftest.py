@@ -33,8 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # SIGTERM would end Python without its exit handlers; as a Ctrl-C it unwinds the fixtures and ends the servers.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    if config.getoption("hypothesis_seed", None) is None:
-        config.option.hypothesis_seed = str(int.from_bytes(os.urandom(4)))
+    told = getattr(config, "workerinput", {}).get("hypothesis_seed")  # one seed for all workers: the one in the header
+    if told is not None or config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = told or str(int.from_bytes(os.urandom(4)))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["hypothesis_seed"] = node.config.option.hypothesis_seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:
