@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from aiokafka.protocol.admin import DescribeAclsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 
@@ -26,6 +28,7 @@ _RESOURCES = {
     "transactional id": (5, _LITERAL),
 }
 _DENY, _ALLOW = 2, 3
+_GRANTED_WITHIN_SECONDS = 20
 
 
 class Right(NamedTuple):
@@ -115,9 +118,14 @@ class Guarded(World):
             words, _, name = right.resource.rpartition(" ")
             kind, pattern = _RESOURCES[words]
             creations.append((kind, name, pattern, self.principal, "*", _OPERATIONS[right.operation], permission))
-        async with admin(self.server.bootstrap_servers) as client:
+        everything = DescribeAclsRequest(1, None, 1, self.principal, None, 1, 1)
+        async with admin(self.server.bootstrap_servers) as client, asyncio.timeout(_GRANTED_WITHIN_SECONDS):
             response = await client._send_to_controller(CreateAcls(creations))
-        assert all(code == 0 for code, _ in response.results), response
+            assert all(code == 0 for code, _ in response.results), response
+            granted: set[tuple[object, ...]] = set()
+            while not granted.issuperset(creations):  # the answer comes once they are written down, not yet in force
+                found = await client._send_to_controller(everything)
+                granted = {(*at, *acl) for *at, acls in found.resources for acl in acls}
 
     async def make_topics(self) -> None:
         await make_topic(self.server.bootstrap_servers, self.checkpoint, 1, {"cleanup.policy": "compact"})
