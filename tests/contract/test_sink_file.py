@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from oplogbridge import Event
-from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
+from oplogbridge.testing import ReadBack, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge_sinks.file import FileSettings, plugin
 
 NO_SERVER = "nothing is connected: the disk is asked by this process itself"
@@ -25,13 +25,13 @@ class FileRig(SinkRig):
         self.directory = directory
         self.path = directory / "shop.jsonl"
 
-    async def read_back(self) -> list[Delivered]:
+    async def read_back(self) -> list[ReadBack]:
         lines = self.path.read_bytes().split(b"\n") if self.path.exists() else [b""]
         assert lines.pop() == b"", "the file ends in the middle of a line"
-        return [Delivered(line, None, None, None) for line in lines]
+        return [ReadBack(line, None, None, None) for line in lines]
 
-    def expected(self, event: Event) -> Delivered:
-        return Delivered(event.payload.replace(b"\n", b" ").replace(b"\r", b" "), None, None, None)
+    def expected(self, event: Event) -> ReadBack:
+        return ReadBack(event.payload.replace(b"\n", b" ").replace(b"\r", b" "), None, None, None)
 
     async def write_foreign(self) -> None:
         with self.path.open("ab") as file:

@@ -11,7 +11,7 @@ import pytest
 
 from kafka_reader import cut_front, make_topic, read_committed, write_record
 from oplogbridge import DestinationReader, Event, Sink
-from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
+from oplogbridge.testing import ReadBack, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge.testing.sink_reading import all_of, cloudevent, reading, written
 from oplogbridge.testing.sink_rig import FIRST, SOURCE_ID, make_batch
@@ -53,12 +53,12 @@ class KafkaRig(SinkRig):
     async def trim(self, kept: int) -> None:
         await cut_front(self.server.bootstrap_servers, self.topic, kept)
 
-    async def read_back(self) -> list[Delivered]:
+    async def read_back(self) -> list[ReadBack]:
         records = await read_committed(self.server.bootstrap_servers, self.topic)
-        return [Delivered(record.value, record.key, None, record.headers) for record in records]
+        return [ReadBack(record.value, record.key, None, record.headers) for record in records]
 
-    def expected(self, event: Event) -> Delivered:
-        return Delivered(event.payload, event.key, None, event.headers)
+    def expected(self, event: Event) -> ReadBack:
+        return ReadBack(event.payload, event.key, None, event.headers)
 
     async def write_foreign(self) -> None:
         """The topic of the events may be shared; the checkpoint's may not."""

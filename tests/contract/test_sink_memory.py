@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from oplogbridge.testing import Delivered, MemoryDestination, MemorySettings, SinkContract, SinkRig, make_event
+from oplogbridge.testing import MemoryDestination, MemorySettings, ReadBack, SinkContract, SinkRig, make_event
 from oplogbridge.testing.memory import plugin
 
 NAME = "contract"
@@ -24,8 +24,8 @@ class MemoryRig(SinkRig):
         self.settings = settings
         self.at = MemoryDestination.named(NAME)
 
-    async def read_back(self) -> list[Delivered]:
-        return [Delivered(event.payload, event.key, event.type, event.headers) for event in self.at.log]
+    async def read_back(self) -> list[ReadBack]:
+        return [ReadBack(event.payload, event.key, event.type, event.headers) for event in self.at.log]
 
     async def write_foreign(self) -> None:
         self.at.write_foreign(make_event(1))

@@ -11,7 +11,7 @@ import pytest
 
 from nats_reader import OURS, read_stream, stream_client
 from oplogbridge import Event, SinkContext
-from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
+from oplogbridge.testing import ReadBack, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge_sinks.nats import NatsSettings, plugin
 from services import NatsServer
@@ -32,14 +32,14 @@ class NatsRig(SinkRig):
         self.stream = name
         self.settings = settings_of(name, proxy.port)
 
-    async def read_back(self) -> list[Delivered]:
+    async def read_back(self) -> list[ReadBack]:
         return [
-            Delivered(one.data, one.key, None, tuple((name, value) for name, value in one.headers if name not in OURS))
+            ReadBack(one.data, one.key, None, tuple((name, value) for name, value in one.headers if name not in OURS))
             for one in await read_stream(self.server.url_for("reader", "reads"), self.stream)
         ]
 
-    def expected(self, event: Event) -> Delivered:
-        return Delivered(event.payload, event.key, None, event.headers)
+    def expected(self, event: Event) -> ReadBack:
+        return ReadBack(event.payload, event.key, None, event.headers)
 
     async def write_foreign(self) -> None:
         async with stream_client(self.server.url_for("reader", "reads")) as jetstream:

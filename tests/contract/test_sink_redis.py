@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from oplogbridge import Event, SinkContext
-from oplogbridge.testing import Delivered, SinkContract, SinkReaderContract, SinkRig
+from oplogbridge.testing import ReadBack, SinkContract, SinkReaderContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge_sinks.redis import RedisSettings, plugin
 from services import RedisCluster, RedisServer
@@ -55,12 +55,12 @@ class RedisRig(SinkRig):
     async def trim(self, kept: int) -> None:
         await self.client.xtrim(self.stream, maxlen=kept, approximate=False)
 
-    async def read_back(self) -> list[Delivered]:
+    async def read_back(self) -> list[ReadBack]:
         entries = await self.client.xrange(self.stream)
-        return [Delivered(e.get(b"event", b""), e.get(b"key"), e.get(b"type", b"").decode(), None) for _, e in entries]
+        return [ReadBack(e.get(b"event", b""), e.get(b"key"), e.get(b"type", b"").decode(), None) for _, e in entries]
 
-    def expected(self, event: Event) -> Delivered:
-        return Delivered(event.payload, event.key, event.type, None)
+    def expected(self, event: Event) -> ReadBack:
+        return ReadBack(event.payload, event.key, event.type, None)
 
     async def write_foreign(self) -> None:
         await self.client.xadd(self.stream, {"not": "ours"})

@@ -10,7 +10,7 @@ from typing import IO, ClassVar
 import pytest
 
 from oplogbridge import Event, Sink, SinkContext
-from oplogbridge.testing import Delivered, SinkContract, SinkRig
+from oplogbridge.testing import ReadBack, SinkContract, SinkRig
 from oplogbridge_sinks.stdout import StdoutSettings, StdoutSink, plugin
 
 
@@ -35,14 +35,14 @@ class StdoutRig(SinkRig):
     def sink(self, source_id: str = "any", owner: str = "bridge.orders") -> Sink:
         return StdoutSink(StdoutSettings(), SinkContext(owner, "orders", "shop", source_id), lambda: self.stream)
 
-    async def read_back(self) -> list[Delivered]:
+    async def read_back(self) -> list[ReadBack]:
         self.close()  # a pipe is read to its end
         lines = bytes(self.received).split(b"\n")
         assert lines.pop() == b"", "it ends in the middle of a line"
-        return [Delivered(line, None, None, None) for line in lines]
+        return [ReadBack(line, None, None, None) for line in lines]
 
-    def expected(self, event: Event) -> Delivered:
-        return Delivered(event.payload.replace(b"\n", b" ").replace(b"\r", b" "), None, None, None)
+    def expected(self, event: Event) -> ReadBack:
+        return ReadBack(event.payload.replace(b"\n", b" ").replace(b"\r", b" "), None, None, None)
 
     def close(self) -> None:
         if not self.stream.closed:

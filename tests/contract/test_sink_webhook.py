@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from oplogbridge import Event
-from oplogbridge.testing import Delivered, SinkContract, SinkRig
+from oplogbridge.testing import ReadBack, SinkContract, SinkRig
 from oplogbridge.testing.proxy import FaultProxy
 from oplogbridge_sinks.webhook.settings import WebhookSettings
 from oplogbridge_sinks.webhook.sink import plugin
@@ -30,11 +30,11 @@ class WebhookRig(SinkRig):
             url=f"http://127.0.0.1:{proxy.port}/hook", allow_http=True, allow_private_addresses=True, ack_wait="5s"
         )
 
-    async def read_back(self) -> list[Delivered]:
-        return [Delivered(post.body, None, None, None) for post in self.receiver.acknowledged]
+    async def read_back(self) -> list[ReadBack]:
+        return [ReadBack(post.body, None, None, None) for post in self.receiver.acknowledged]
 
-    def expected(self, event: Event) -> Delivered:
-        return Delivered(event.payload, None, None, None)
+    def expected(self, event: Event) -> ReadBack:
+        return ReadBack(event.payload, None, None, None)
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:

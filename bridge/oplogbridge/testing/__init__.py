@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from oplogbridge.testing.memory_destination import MemoryDestination
     from oplogbridge.testing.sink_contract import SinkContract
     from oplogbridge.testing.sink_reading import SinkReaderContract
-    from oplogbridge.testing.sink_rig import Delivered, SinkRig, make_batch, make_event
+    from oplogbridge.testing.sink_rig import ReadBack, SinkRig, make_batch, make_event
 
 __all__ = [
-    "Delivered",
     "MemoryDestination",
     "MemorySettings",
     "MemorySink",
+    "ReadBack",
     "SinkContract",
     "SinkReaderContract",
     "SinkRig",

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _TRIES_WITHOUT_A_FENCE = 10
 
 
-class Delivered(NamedTuple):
+class ReadBack(NamedTuple):
     """One event as an independent reader finds it. None where the destination has no place for that part."""
 
     payload: bytes
@@ -93,12 +93,12 @@ class SinkRig(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    async def read_back(self) -> list[Delivered]:
+    async def read_back(self) -> list[ReadBack]:
         """All that a reader who knows nothing of the sink finds, in the destination's order."""
 
-    def expected(self, event: Event) -> Delivered:
+    def expected(self, event: Event) -> ReadBack:
         """How this destination shows an event."""
-        return Delivered(event.payload, event.key, event.type, event.headers)
+        return ReadBack(event.payload, event.key, event.type, event.headers)
 
     async def write_foreign(self) -> None:
         """Write into the destination as somebody else would."""
