@@ -12,6 +12,7 @@ import pytest
 from emulated import NO_SUCH_ID, emulated
 from oplogbridge.emulator.datamodel import datamodel_of
 from oplogbridge.testing.clock import ManualClock
+from services import free_port
 
 PHOTO = {"base64": base64.b64encode(b"GIF8").decode(), "filename": "a.gif"}
 DEEP = "[" * 400 + "]" * 400
@@ -166,6 +167,17 @@ async def test_a_host_that_is_none_gets_the_document_all_the_same(tmp_path: Path
         reply = await api.ask("GET", "/openapi.json", headers={"Host": "[nonsense"})
 
         assert reply.status in (200, 400)
+
+
+async def test_where_it_listens_everywhere_its_urls_are_those_that_it_was_told_to_give(tmp_path: Path) -> None:
+    port = free_port()
+    origin = f"http://localhost:{port}"
+    async with emulated(tmp_path, listen=f"0.0.0.0:{port}", origin=f"{origin}/") as api:
+        made = await api.made("task", photo=PHOTO)
+
+        assert made["photo"]["original"].startswith(f"{origin}/media/")
+        assert (await api.ask("GET", made["photo"]["original"])).status == 200
+        assert api.emulator.url.startswith(f"{origin}/api/v4/")
 
 
 @pytest.mark.parametrize(

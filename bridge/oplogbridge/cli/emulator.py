@@ -24,6 +24,10 @@ def _env(name: str) -> str:
 @app.command()
 def emulator(
     listen: Annotated[str, typer.Option(envvar=_env("LISTEN"), metavar="HOST:PORT")] = LISTEN_DEFAULT,
+    origin: Annotated[
+        str | None,
+        typer.Option(envvar=_env("ORIGIN"), metavar="URL", help="How clients reach it, for the URLs that it gives."),
+    ] = None,
     deployment: Annotated[str, typer.Option(envvar=_env("DEPLOYMENT"), metavar="ID")] = DEPLOYMENT_DEFAULT,
     username: Annotated[str | None, typer.Option(envvar=_env("USERNAME"), help="Default: the deployment's id.")] = None,
     password: Annotated[
@@ -59,6 +63,7 @@ def emulator(
     """Serve the vendor's backend API, for development and tests. Prints the base URL once it answers."""
     settings = EmulatorSettings(
         listen=listen,
+        origin=origin,
         deployment=deployment,
         username=username,
         password=password,

@@ -46,6 +46,8 @@ class Emulator(Backend):
 
     @property
     def root(self) -> str:
+        if self.settings.origin is not None:
+            return self.settings.origin.rstrip("/")
         host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self._port}"

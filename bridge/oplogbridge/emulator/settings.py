@@ -17,6 +17,7 @@ DATAMODEL_HASH_DEFAULT = "d9cca721a735dac4efe709e0f3518373"
 @dataclass(frozen=True, slots=True)
 class EmulatorSettings:
     listen: str = "127.0.0.1:0"  # port 0: a free one
+    origin: str | None = None  # how clients reach it, http://HOST:PORT, for the URLs it gives; None: as it listens
     deployment: str = DEPLOYMENT_DEFAULT
     username: str | None = None  # default: the deployment's id, as at the vendor
     password: str | None = field(default=None, repr=False)  # neither password nor tokens: every request is let in
