@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema_rs
+import pytest
+
 import rig
 from planted import PASSWORD
 
@@ -35,9 +38,23 @@ def test_the_document_lists_every_route_of_v4() -> None:
     from oplogbridge.emulator.openapi import document
     from oplogbridge.emulator.workload_model import WORKLOAD_MODEL
 
-    described = document(WORKLOAD_MODEL, "D", "http://127.0.0.1")["paths"]
+    described = document(WORKLOAD_MODEL, "D", "http://127.0.0.1", 201)["paths"]
     listed = {(method.upper(), path) for path, methods in described.items() for method in methods}
     for method, path, _, _ in _TABLE:
         if path.startswith("/api/v4/"):
             shape = path.replace("{deployment}", "D").replace("{model}", "user")
             assert (method, f"{shape}.json") in listed, path
+
+
+def test_what_the_document_asks_of_a_write_is_what_is_asked() -> None:
+    from oplogbridge.emulator.openapi import document
+    from oplogbridge.emulator.workload_model import WORKLOAD_MODEL
+
+    paths = document(WORKLOAD_MODEL, "D", "http://127.0.0.1", 200)["paths"]
+    batch = paths["/api/v4/D/batch.json"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    without_id = {"method": "post", "object": {"type": "user"}}
+
+    assert {"200", "201"} & paths["/api/v4/D/objects/user.json"]["post"]["responses"].keys() == {"200"}
+    jsonschema_rs.validate(batch, {"operations": [without_id]})
+    with pytest.raises(jsonschema_rs.ValidationError):
+        jsonschema_rs.validate(batch, {"operations": [without_id | {"method": "patch"}]})

@@ -65,7 +65,8 @@ def routes(deployments: Deployments) -> list[web.RouteDef]:
             root = str(request.url.origin())
         except ValueError:  # a `Host` that is none
             root = backend.objects.attachments.root
-        return objects_api.json_answer(document(backend.objects.datamodel, backend.settings.deployment, root))
+        settings, status = backend.settings, backend.switches.create_status
+        return objects_api.json_answer(document(backend.objects.datamodel, settings.deployment, root, status))
 
     table = [
         web.get("/api/v4/{deployment}/oplog.json", recorded(_oplog), allow_head=False),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from oplogbridge.emulator.attachments import FILENAME_SHAPE
 from oplogbridge.emulator.datamodel import ATTACHMENT_TYPES, DataModel, Field, Model
 from oplogbridge.emulator.representation import LOCATION_KEYS
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_FILENAME = f"^(?:{FILENAME_SHAPE.pattern})$"
 _TEXT = {"type": "string"}
 _NUMBER = {"type": ["number", "null"]}
 _WHOLE = {"type": "integer", "minimum": 0}
@@ -28,7 +30,7 @@ _BATCHED = {
 }
 
 
-def document(datamodel: DataModel, deployment: str, root: str) -> dict[str, Any]:
+def document(datamodel: DataModel, deployment: str, root: str, create_status: int) -> dict[str, Any]:
     base = f"/api/v4/{deployment}"
     paths: dict[str, Any] = {
         f"{base}/oplog.json": {"get": _operation("The oplog", _page(), _oplog_parameters(), errors=("400",))},
@@ -40,7 +42,7 @@ def document(datamodel: DataModel, deployment: str, root: str) -> dict[str, Any]
         },
     }
     for model in datamodel.models.values():
-        paths |= _paths(f"{base}/objects/{model.name}", model)
+        paths |= _paths(f"{base}/objects/{model.name}", model, str(create_status))
     return {
         "openapi": "3.1.0",
         "info": {"title": "JourneyApps backend API v4, emulated", "version": datamodel.hash},
@@ -57,7 +59,7 @@ def document(datamodel: DataModel, deployment: str, root: str) -> dict[str, Any]
     }
 
 
-def _paths(path: str, model: Model) -> dict[str, Any]:
+def _paths(path: str, model: Model, create_status: str) -> dict[str, Any]:
     shown = {"$ref": f"#/components/schemas/{model.name}"}
     listed = {
         "type": "object",
@@ -86,7 +88,7 @@ def _paths(path: str, model: Model) -> dict[str, Any]:
     return {
         f"{path}.json": {
             "get": _operation(f"List {model.plural}", listed, query, errors=("400",)),
-            "post": _operation(f"Create a {model.name}", shown, body=body, errors=("400", "422"), status="201"),
+            "post": _operation(f"Create a {model.name}", shown, body=body, errors=("400", "422"), status=create_status),
         },
         f"{path}/count.json": {"get": _operation("Count", _object("count"), errors=("400",))},
         f"{path}/query.json": {"post": _operation("Query", listed, body=expression, errors=("400",))},
@@ -165,15 +167,13 @@ def _page() -> dict[str, Any]:
 
 
 def _batch_body() -> dict[str, Any]:
-    operation = {
-        "type": "object",
-        "required": ["method", "object"],
-        "properties": {
-            "method": {"enum": ["post", "put", "patch", "delete"]},
-            "object": {"type": "object", "required": ["type", "id"], "properties": {"type": _TEXT, "id": _TEXT}},
-        },
-    }
-    operations = {"type": "array", "maxItems": 1000, "items": operation}
+    def operation(methods: list[str], *required: str) -> dict[str, Any]:
+        named = {"type": "object", "required": [*required], "properties": {"type": _TEXT, "id": _TEXT}}
+        properties = {"method": {"enum": methods}, "object": named}
+        return {"type": "object", "required": ["method", "object"], "properties": properties}
+
+    one = {"anyOf": [operation(["post"], "type"), operation(["put", "patch", "delete"], "type", "id")]}
+    operations = {"type": "array", "maxItems": 1000, "items": one}
     properties = {"operations": operations, "stop_on_error": {"type": "boolean"}}
     return {"type": "object", "required": ["operations"], "properties": properties}
 
@@ -210,8 +210,8 @@ def _given(model: Model) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for name, field in model.fields.items():
         if field.type in ATTACHMENT_TYPES:
-            kinds: dict[str, Any] = {"type": "object", "required": ["base64", "filename"]}
-            kinds["properties"] = {"base64": _TEXT, "filename": _TEXT}
+            kinds: dict[str, Any] = {"type": "object", "required": ["base64"]}
+            kinds["properties"] = {"base64": _TEXT, "filename": {"type": "string", "pattern": _FILENAME}}
         elif field.options is not None:
             kinds = {"enum": [option.key for option in field.options]}
             kinds = {"type": "array", "items": kinds} if field.type.startswith("multiple") else kinds
