@@ -65,6 +65,7 @@ class Operated:
             defaults=pipeline,
             name=f"b{folder.name[-20:]}".replace("_", "-").strip("-."),
             lease_ttl="2s",
+            admin={"listen": "127.0.0.1:0"},
         )
 
     def run(self, *arguments: str, code: int = 0) -> str:
@@ -77,16 +78,14 @@ class Operated:
         self.run("run", "--until-caught-up", "--admin", "off")
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """A command that goes on, to be killed."""
-        log = (self.folder / "command.log").open("ab")
-        with log:
-            return subprocess.Popen(
-                [*rig.COMMAND, *arguments, "-c", str(self.config)],
-                env=rig.environment(),
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
+        """A command that goes on, to be killed. It says too little to fill the pipe."""
+        return subprocess.Popen(
+            [*rig.COMMAND, *arguments, "-c", str(self.config)],
+            env=rig.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+        )
 
     @contextlib.contextmanager
     def running(self) -> Iterator[rig.BridgeWithAdmin]:
